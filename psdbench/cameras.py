@@ -1,0 +1,163 @@
+"""Cameras: the training sampler, the fixed evaluation rig, and the words that name a view.
+
+World axes: z is up and the front of an object faces +x. Azimuth 0 therefore looks at the front; it grows
+counter-clockwise as seen from above, so azimuth 90 stands on +y. All angles are degrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FRONT_HALF_WIDTH = 45.0
+OVERHEAD_ELEVATION = 60.0
+VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """How training cameras are drawn and where the evaluation cameras stand."""
+
+    distance_min: float = 2.5
+    """nearest training distance from the origin, world units"""
+    distance_max: float = 2.7
+    """farthest training distance from the origin, world units"""
+    elevation_min: float = 0.0
+    """lowest training elevation, degrees"""
+    elevation_max: float = 30.0
+    """highest training elevation, degrees (but for the overhead share)"""
+    overhead_share: float = 0.1
+    """share of training views taken from above"""
+    overhead_elevation_min: float = 62.0
+    """lowest elevation of an overhead view, degrees"""
+    overhead_elevation_max: float = 82.0
+    """highest elevation of an overhead view, degrees"""
+    fov: float = 45.0
+    """vertical field of view, degrees"""
+    rig_views: int = 8
+    """evaluation views on a circle, from azimuth 0 on"""
+    rig_elevation: float = 15.0
+    """elevation of that circle, degrees"""
+    rig_overhead_elevation: float = 72.0
+    """elevation of the one evaluation view from above, degrees"""
+    rig_distance: float = 2.6
+    """distance of the evaluation cameras, world units"""
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """V pinhole cameras that look at the origin: four tensors [V]; angles in degrees, distance in world units."""
+
+    azimuth: Tensor
+    elevation: Tensor
+    distance: Tensor
+    fov: Tensor
+
+    def __len__(self) -> int:
+        return self.azimuth.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> Cameras:
+        return Cameras(self.azimuth[index], self.elevation[index], self.distance[index], self.fov[index])
+
+    def __iter__(self) -> Iterator[Cameras]:
+        return (self[i : i + 1] for i in range(len(self)))
+
+    def to(self, device: torch.device | str) -> Cameras:
+        """The same cameras on another device."""
+        return Cameras(*(t.to(device) for t in (self.azimuth, self.elevation, self.distance, self.fov)))
+
+    @property
+    def positions(self) -> Tensor:
+        """Camera centres [V, 3] in world units."""
+        azimuth, elevation = torch.deg2rad(self.azimuth), torch.deg2rad(self.elevation)
+        unit = torch.stack(
+            [elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1
+        )
+        return unit * self.distance[:, None]
+
+    def axes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit vectors right, up and backward of each camera, [V, 3] each (OpenGL convention)."""
+        backward = torch.nn.functional.normalize(self.positions, dim=-1)
+        azimuth = torch.deg2rad(self.azimuth)
+        right = torch.stack([-azimuth.sin(), azimuth.cos(), torch.zeros_like(azimuth)], dim=-1)
+        return right, torch.linalg.cross(backward, right), backward
+
+    def rays(self, size: int) -> tuple[Tensor, Tensor]:
+        """Ray origins and unit directions, [V, size, size, 3] each; row 0 is the top of the image."""
+        right, up, backward = (axis[:, None, None, :] for axis in self.axes())
+        ticks = (torch.arange(size, device=self.azimuth.device) + 0.5) / size * 2 - 1
+        half = torch.tan(torch.deg2rad(self.fov) / 2)[:, None, None, None]
+        x, y = ticks[None, None, :, None] * half, -ticks[None, :, None, None] * half
+        directions = torch.nn.functional.normalize(x * right + y * up - backward, dim=-1)
+        origins = self.positions[:, None, None, :].expand_as(directions)
+        return origins, directions
+
+    def extrinsics(self) -> Tensor:
+        """Camera-to-world matrices, flattened to [V, 16], with the translation scaled to unit length.
+
+        This is the camera condition of MVDream (arXiv 2308.16512) and of VSD's camera-conditioned score.
+        """
+        right, up, backward = self.axes()
+        pose = torch.zeros(len(self), 4, 4, device=self.azimuth.device)
+        pose[:, :3, 0], pose[:, :3, 1], pose[:, :3, 2], pose[:, :3, 3] = right, up, backward, backward
+        pose[:, 3, 3] = 1.0
+        return pose.flatten(1)
+
+    def view_words(self) -> list[str]:
+        """The name of each view: overhead above 60° of elevation, else front, side or back by azimuth."""
+        off_front = ((self.azimuth + 180) % 360 - 180).abs()
+        words = []
+        for angle, elevation in zip(off_front.tolist(), self.elevation.tolist(), strict=True):
+            if elevation > OVERHEAD_ELEVATION:
+                words.append("overhead view")
+            elif angle <= FRONT_HALF_WIDTH:
+                words.append("front view")
+            else:
+                words.append("back view" if angle >= 180 - FRONT_HALF_WIDTH else "side view")
+        return words
+
+
+def sample_cameras(generator: torch.Generator, views: int, config: CameraConfig) -> Cameras:
+    """Draw V training cameras: azimuths stratified over the circle with one common random offset."""
+    offset, pick, height, reach = (torch.rand(n, generator=generator) for n in (1, views, views, views))
+    azimuth = (offset * 360 + torch.arange(views) * (360 / views)) % 360
+    low = config.elevation_min + height * (config.elevation_max - config.elevation_min)
+    high = config.overhead_elevation_min + height * (
+        config.overhead_elevation_max - config.overhead_elevation_min
+    )
+    elevation = torch.where(pick < config.overhead_share, high, low)
+    distance = config.distance_min + reach * (config.distance_max - config.distance_min)
+    return Cameras(azimuth, elevation, distance, torch.full((views,), config.fov))
+
+
+def orbit(views: int, elevation: float, config: CameraConfig) -> Cameras:
+    """V cameras evenly around the object at one elevation (degrees), the first at the front."""
+    azimuth = torch.arange(views) * (360.0 / views)
+    return Cameras(
+        azimuth,
+        torch.full((views,), float(elevation)),
+        torch.full((views,), config.rig_distance),
+        torch.full((views,), config.fov),
+    )
+
+
+def evaluation_rig(config: CameraConfig) -> Cameras:
+    """The fixed evaluation cameras: `rig_views` around the object and one from above, the last."""
+    around, above = (
+        orbit(config.rig_views, config.rig_elevation, config),
+        orbit(1, config.rig_overhead_elevation, config),
+    )
+    return Cameras(
+        *(
+            torch.cat([getattr(around, f), getattr(above, f)])
+            for f in ("azimuth", "elevation", "distance", "fov")
+        )
+    )
+
+
+def with_view_words(prompt: str, cameras: Cameras) -> list[str]:
+    """The prompt with the name of each view appended: ``a red cube, front view``."""
+    return [f"{prompt}, {word}" for word in cameras.view_words()]

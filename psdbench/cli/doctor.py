@@ -1,0 +1,122 @@
+"""`psdbench doctor`: what this machine has and lacks, before hours are queued."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from psdbench.cli import options as o
+from psdbench.cli.output import print_columns, print_json
+
+DISK_MB = 500
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at; `missing` makes the command fail, `optional` does not."""
+
+    topic: str
+    state: Literal["ok", "missing", "optional"]
+    finding: str
+    remedy: str = ""
+
+
+def doctor(json: o.Json = False) -> int:
+    """Check Python, packages, threads, disk, the embedded weights, and which priors and metrics can run."""
+    from psdbench.errors import EnvironmentProblem
+
+    checks = [check for group in (system, packages, compute, disk, models) for check in group()]
+    failed = any(check.state == "missing" for check in checks)
+    if json:
+        print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
+    else:
+        print_columns([(check.state, check.topic, check.finding) for check in checks])
+        for check in checks:
+            if check.remedy:
+                print(f"{check.topic}: {check.remedy}")
+    return EnvironmentProblem.exit_code if failed else 0
+
+
+def system() -> Iterator[Check]:
+    """The interpreter."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    yield Check(
+        "python", "ok" if good else "missing", version, "" if good else "install Python 3.11 or newer"
+    )
+
+
+def packages() -> Iterator[Check]:
+    """What the installed psdbench says it needs, without its extras."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    for requirement in requires("psdbench") or []:
+        if "extra ==" in requirement:
+            continue
+        name = re.split(r"[ <>=!~;\[]", requirement)[0]
+        low = re.search(r">=\s*([\d.]+)", requirement)
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield Check(name, "missing", "not installed", f"pip install '{requirement}'")
+            continue
+        old = low is not None and _numbers(found) < _numbers(low[1])
+        remedy = f"pip install '{requirement}'" if old else ""
+        yield Check(name, "missing" if old else "ok", found, remedy)
+
+
+def compute() -> Iterator[Check]:
+    """Cores, torch's threads and the GPU."""
+    import torch
+
+    from psdbench.launch.local import cores, default_workers, threads_per_worker
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    workers = default_workers(device)
+    wish = os.environ.get("OMP_NUM_THREADS", "not set")
+    shares = f"{workers} workers x {threads_per_worker(workers)} threads"
+    yield Check("cpu", "ok", f"{cores()} cores; default: {shares}; OMP_NUM_THREADS {wish}")
+    name = torch.cuda.get_device_name() if device == "cuda" else "none usable; the embedded prior needs none"
+    yield Check("gpu", "ok" if device == "cuda" else "optional", name)
+
+
+def disk() -> Iterator[Check]:
+    """Whether results can be written here."""
+    folder = Path("results") if Path("results").is_dir() else Path()
+    free = shutil.disk_usage(folder).free // 2**20
+    if not os.access(folder, os.W_OK):
+        yield Check(
+            "results", "missing", f"{folder.resolve()} cannot be written", "choose a folder with --out"
+        )
+    elif free < DISK_MB:
+        yield Check("results", "missing", f"{free} MB free", f"free at least {DISK_MB} MB")
+    else:
+        yield Check("results", "ok", f"{free} MB free")
+
+
+def models() -> Iterator[Check]:
+    """The embedded prior and the scorers, with the hash of their weights."""
+    from psdbench import registry
+
+    yield _model("prior shapes", lambda: registry.prior_ref(registry.WORLD).sha256)
+    for name in registry.metrics():
+        yield _model(f"metric {name}", lambda name=name: registry.scorer_ref(name).sha256)  # type: ignore[misc]
+
+
+def _model(topic: str, sha256: Callable[[], str]) -> Check:
+    from psdbench.errors import PsdbenchError
+
+    try:
+        return Check(topic, "ok", f"sha256 {sha256()[:16]}")
+    except PsdbenchError as error:
+        return Check(topic, "missing", str(error), error.remedy)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -1,0 +1,76 @@
+"""The program `psdbench`: its commands, and how an error becomes a line, a remedy and an exit code.
+
+Only typer is imported here; each command imports what it needs when it runs, so that --help stays fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from psdbench.cli.doctor import doctor
+from psdbench.cli.list import list_names
+from psdbench.cli.output import show_error
+from psdbench.cli.plan import plan
+from psdbench.cli.report import report
+from psdbench.cli.run import run
+from psdbench.cli.score import score
+from psdbench.cli.world import app as world
+from psdbench.errors import PsdbenchError, UsageError
+
+ClickException: type[Exception] = next(
+    base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+)
+"""the base of usage errors, of typer's own copy of click or, in older versions, of click"""
+
+HELP = """Text-to-3D score distillation methods under one shared 3D optimizer, scored by preference metrics.
+
+Example: psdbench run --methods psd,sds --prompts prompts/shapes.txt
+
+Exit codes: 0 all good, 1 a bug, 2 usage, 3 some jobs failed, 4 environment, 5 results corrupt, 75 preempted,
+130 and 143 interrupted. After the last three the same command continues.
+"""
+
+
+def show_usage(error: Any) -> int:
+    """A mistake on the command line as a line; without any command, the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        show_error(UsageError(error.format_message(), "see psdbench --help"))
+    return UsageError.exit_code
+
+
+class Program(typer.Typer):
+    """A typer application whose foreseen errors are lines, not tracebacks."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            code = super().__call__(*args, standalone_mode=False, **kwargs)
+        except PsdbenchError as error:
+            show_error(error)
+            code = error.exit_code
+        except ClickException as error:
+            code = show_usage(error)
+        except (KeyboardInterrupt, typer.Abort):
+            code = 130
+        except BrokenPipeError:  # the reader of our stdout has gone, as in `psdbench list methods | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+app = Program(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+app.command("run")(run)
+app.command("plan")(plan)
+app.command("score")(score)
+app.command("report")(report)
+app.command("list")(list_names)
+app.command("doctor")(doctor)
+app.add_typer(world, name="world")
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,59 @@
+"""The options that `run` and `plan` share; each has a PSDBENCH_* variable, lists take commas and repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from psdbench.settings import RunConfig
+
+
+def _option(flag: str, text: str, *more: str, **kwargs: Any) -> Any:
+    variable = "PSDBENCH_" + flag.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(flag, *more, help=text, envvar=variable, show_default=False, **kwargs)
+
+
+Methods = Annotated[list[str] | None, _option("--methods", "Methods to compare, such as psd,sds.", "-m")]
+Prompts = Annotated[
+    list[str] | None, _option("--prompts", "Prompt files, names of shipped sets, or - for stdin.", "-p")
+]
+Seeds = Annotated[str | None, _option("--seeds", "How many seeds (3: 0, 1, 2) or a range (5-7). [3]")]
+Prior = Annotated[
+    str | None, _option("--prior", "shapes, or the path of a Stable-Diffusion-format folder. [shapes]")
+]
+Representation = Annotated[str | None, _option("--representation", "What is optimised. [voxels]")]
+Steps = Annotated[int | None, _option("--steps", "Optimisation steps of a job. [200]")]
+Reward = Annotated[str | None, _option("--reward", "Scorer that steers methods such as psd; or none. [hps]")]
+Metrics = Annotated[list[str] | None, _option("--metrics", "Scorers of the renders. [all for the prior]")]
+NegativePrompt = Annotated[
+    str | None, _option("--negative-prompt", "Lower branch of classifier-free guidance. [empty]")
+]
+Set = Annotated[
+    list[str] | None,
+    _option("--set", "A parameter, such as psd.preference_scale=0.5.", metavar="TABLE.KEY=VALUE"),
+]
+Config = Annotated[
+    Path | None, _option("--config", "TOML file with these options and parameter tables.", "-c")
+]
+Device = Annotated[str | None, _option("--device", "auto, cpu or cuda. [auto]")]
+Workers = Annotated[int | None, _option("--workers", "Worker processes. [measured choice]", "-j")]
+KeepCheckpoints = Annotated[
+    bool | None, _option("--keep-checkpoints", "Keep the last checkpoint of finished jobs.", is_flag=True)
+]
+Out = Annotated[str | None, _option("--out", "Run folder. [results/PROMPTS-PROTOCOL]", "-o")]
+Json = Annotated[bool, _option("--json", "One JSON document on stdout.")]
+Quiet = Annotated[bool, _option("--quiet", "Only errors on stderr.", "-q")]
+
+
+def gather(given: Mapping[str, Any]) -> RunConfig:
+    """The RunConfig of a command's arguments by name: flags and variables over the file over the defaults."""
+    from psdbench.settings import resolve
+
+    rest = {key: value for key, value in given.items() if key not in ("config", "set_", "json", "quiet")}
+    if isinstance(rest.get("seeds"), str) and rest["seeds"].isdecimal():
+        rest["seeds"] = int(rest["seeds"])
+    return resolve(rest, given["config"], given["set_"] or ())

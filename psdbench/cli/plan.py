@@ -1,0 +1,66 @@
+"""`psdbench plan`: what `run` with the same arguments would do, and what it would cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+from psdbench.cli import options as o
+from psdbench.cli.output import duration, print_columns, print_json, say
+
+
+def plan(
+    methods: o.Methods = None,
+    prompts: o.Prompts = None,
+    seeds: o.Seeds = None,
+    prior: o.Prior = None,
+    representation: o.Representation = None,
+    steps: o.Steps = None,
+    reward: o.Reward = None,
+    metrics: o.Metrics = None,
+    negative_prompt: o.NegativePrompt = None,
+    set_: o.Set = None,
+    config: o.Config = None,
+    device: o.Device = None,
+    workers: o.Workers = None,
+    keep_checkpoints: o.KeepCheckpoints = None,
+    out: o.Out = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Show what run would do with the same arguments: jobs, time, disk and memory. Computes nothing."""
+    settings = o.gather(locals())
+    from psdbench.forecast import forecast
+    from psdbench.launch.local import default_workers
+    from psdbench.plan import make_plan
+
+    made = make_plan(settings)
+    count = min(settings.workers or default_workers(made.protocol.device), len(made.jobs))
+    need = forecast(made.jobs, made.out, count)
+    for note in () if quiet else made.notes:
+        say(f"note: {note}")
+    if json:
+        names = [spec.folder_name for spec in made.jobs]
+        facts = {"run": str(made.out), "protocol": made.protocol.hash, "metrics": made.metrics}
+        print_json({**facts, "workers": count, "forecast": asdict(need), "jobs": names})
+        return 0
+    per_method = Counter(spec.method for spec in made.jobs)
+    prior_ref, reward_ref = made.protocol.prior, made.protocol.reward
+    time = (
+        "unknown before the first job" if need.seconds is None else f"{duration(need.seconds)} ({need.basis})"
+    )
+    print_columns(
+        [
+            ("folder", str(made.out)),
+            ("protocol", made.protocol.hash[:12]),
+            ("prior", f"{prior_ref.name} {prior_ref.sha256[:12]} on {made.protocol.device}"),
+            ("reward", f"{reward_ref.id} {reward_ref.sha256[:12]}" if reward_ref else "none"),
+            ("metrics", ", ".join(made.metrics) or "none"),
+            ("jobs", ", ".join(f"{n} {method}" for method, n in per_method.items())),
+            ("left", f"{need.left} of {need.jobs}"),
+            ("time", time),
+            ("disk", f"{need.disk_mb:.0f} MB"),
+            ("memory", f"{need.memory_mb:.0f} MB in {count} worker{'s' * (count > 1)}"),
+        ]
+    )
+    return 0

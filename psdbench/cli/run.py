@@ -1,0 +1,132 @@
+"""`psdbench run`: plan, execute, say how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from psdbench.cli import options as o
+from psdbench.cli.output import print_json, say, show_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from psdbench.job import Outcome
+    from psdbench.plan import Plan
+    from psdbench.settings import RunConfig
+
+
+def run(
+    methods: o.Methods = None,
+    prompts: o.Prompts = None,
+    seeds: o.Seeds = None,
+    prior: o.Prior = None,
+    representation: o.Representation = None,
+    steps: o.Steps = None,
+    reward: o.Reward = None,
+    metrics: o.Metrics = None,
+    negative_prompt: o.NegativePrompt = None,
+    set_: o.Set = None,
+    config: o.Config = None,
+    device: o.Device = None,
+    workers: o.Workers = None,
+    keep_checkpoints: o.KeepCheckpoints = None,
+    out: o.Out = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Distil every prompt with every method and seed, score the renders. The same command again continues.
+
+    Example:  psdbench run --methods psd,sds --prompts prompts/shapes.txt --seeds 3
+    """
+    settings = o.gather(locals())
+    from psdbench.errors import Interrupted
+    from psdbench.plan import make_plan
+
+    plan = make_plan(settings)
+    try:
+        outcomes = execute_plan(plan, settings, quiet)
+    except Interrupted as error:
+        show_error(error)
+        return error.exit_code
+    return summarise(plan.out, outcomes, json)
+
+
+def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
+    """Run a plan's jobs in its folder with progress on stderr."""
+    from psdbench.job import Task
+    from psdbench.launch.local import default_workers, run_jobs
+    from psdbench.launch.progress import make_display
+    from psdbench.store.run import job_folder, open_run, write_run
+
+    open_run(plan.out)
+    write_run(plan.out, run_facts(plan, settings))
+    for note in () if quiet else (*plan.notes, *other_protocols(plan)):
+        say(f"note: {note}")
+    tasks = [
+        Task(spec, job_folder(plan.out, spec), plan.metrics, settings.keep_checkpoints) for spec in plan.jobs
+    ]
+    device = plan.protocol.device
+    display = make_display(len(tasks), quiet)
+    try:
+        return run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
+    finally:
+        display.close()
+
+
+def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:
+    """run.json: the options (only those, never the raw command line), versions and the machine."""
+    import os
+    import platform
+    from importlib.metadata import version
+
+    from psdbench.config import stored
+
+    packages = ("psdbench", "torch", "diffusers", "transformers", "peft", "numpy")
+    return {
+        "options": stored(settings),
+        "protocol": plan.protocol.hash,
+        "metrics": list(plan.metrics),
+        "jobs": [spec.folder_name for spec in plan.jobs],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def other_protocols(plan: Plan) -> list[str]:
+    """A note when the folder already holds jobs that these cannot be compared with."""
+    from psdbench.errors import CorruptResult
+    from psdbench.store.run import job_folders, read_job
+
+    others = 0
+    for folder in job_folders(plan.out):
+        try:
+            others += read_job(folder).protocol.hash != plan.protocol.hash
+        except CorruptResult:
+            continue  # found and reported when its turn comes
+    advice = "no table will hold both: choose another --out"
+    return [f"{plan.out} has {others} jobs of another protocol; {advice}"] if others else []
+
+
+def summarise(out: Path, outcomes: Sequence[Outcome], json: bool) -> int:
+    """Say how many jobs ended how; 0 when all finished, 3 when some failed or diverged."""
+    from collections import Counter
+
+    from psdbench.errors import SOME_FAILED
+
+    counts = Counter(outcome.status for outcome in outcomes)
+    code = 0 if counts["finished"] == len(outcomes) else SOME_FAILED
+    if json:
+        jobs = [
+            {"job": o.job, "status": o.status, "fresh": o.fresh, "reason": o.reason, "step": o.step}
+            for o in sorted(outcomes, key=lambda outcome: outcome.job)
+        ]
+        print_json({"run": str(out), "counts": dict(counts), "jobs": jobs, "exit_code": code})
+        return code
+    for outcome in outcomes:
+        if outcome.status != "finished":
+            at = f" at step {outcome.step}" if outcome.step is not None else ""
+            say(f"{outcome.job}: {outcome.status}{at}: {outcome.reason}")
+    say(f"{counts['finished']} of {len(outcomes)} jobs finished; next: psdbench report {out}")
+    print(out)
+    return code

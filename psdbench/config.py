@@ -1,0 +1,210 @@
+"""What determines a result: frozen dataclasses, and their identity as canonical JSON and sha256.
+
+A job is prompt x method x seed under a protocol; the protocol is everything else. Fields marked as not part
+of the identity (where a folder lies on this machine, how often a checkpoint is written) change no result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from psdbench.cameras import CameraConfig
+
+__all__ = [
+    "CameraConfig",
+    "EvaluateConfig",
+    "JobSpec",
+    "OptimizeConfig",
+    "PriorRef",
+    "Protocol",
+    "ScorerRef",
+    "canonical_json",
+    "digest",
+    "identity",
+    "slug",
+    "stored",
+]
+
+PROTOCOL_VERSION = 1
+"""raised whenever the meaning of an unchanged configuration changes, so that old results are not mixed in"""
+
+SLUG_LENGTH = 40
+_NOT_IDENTITY: dict[str, Any] = {"identity": False}
+
+
+@dataclass(frozen=True)
+class OptimizeConfig:
+    """The shared 3D optimizer: the same for every method of a comparison."""
+
+    steps: int = 200
+    """optimisation steps; one render set and one method gradient each"""
+    views: int = 1
+    """cameras per step, drawn stratified over the circle"""
+    size: int = 64
+    """side of a training render, pixels; the prior's native size"""
+    density_learning_rate: float = 0.05
+    """Adam's step for the density or geometry parameters"""
+    colour_learning_rate: float = 0.05
+    """Adam's step for the colour parameters"""
+    adam_beta1: float = 0.9
+    """decay of Adam's first moment"""
+    adam_beta2: float = 0.99
+    """decay of Adam's second moment"""
+    timestep_min: float = 0.02
+    """smallest diffusion time, as a share of the prior's steps"""
+    timestep_max_start: float = 0.98
+    """largest diffusion time at the first step, as a share of the prior's steps"""
+    timestep_max_end: float = 0.5
+    """largest diffusion time at the last step; in between it falls linearly"""
+    opacity_weight: float = 0.1
+    """weight of the penalty on mean opacity (clears fog)"""
+    entropy_weight: float = 0.0
+    """weight of the penalty on opacities that are neither 0 nor 1"""
+    smoothness_weight: float = 0.0
+    """weight of the total variation of the density"""
+    empty_opacity: float = 0.005
+    """a scene whose mean opacity stays below this share counts as empty"""
+    empty_steps: int = 30
+    """steps in a row with an empty scene after which the job ends as diverged"""
+    checkpoint_every: int = field(default=50, metadata=_NOT_IDENTITY)
+    """steps between two checkpoints; a killed run loses at most so many"""
+
+    def __post_init__(self) -> None:
+        _require(self.steps > 0, "optimize.steps must be at least 1")
+        _require(self.views > 0, "optimize.views must be at least 1")
+        _require(self.size > 0 and self.size % 8 == 0, "optimize.size must be a positive multiple of 8")
+        _require(self.checkpoint_every > 0, "optimize.checkpoint_every must be at least 1")
+        times = (self.timestep_min, self.timestep_max_end, self.timestep_max_start)
+        _require(
+            0 < times[0] <= min(times[1:]) and max(times[1:]) <= 1,
+            "need 0 < optimize.timestep_min <= timestep_max_end, timestep_max_start <= 1",
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is rendered from a finished asset; where the cameras stand is in CameraConfig's rig."""
+
+    size: int = 64
+    """side of an evaluation render, pixels"""
+    turntable_frames: int = 24
+    """frames of the turntable video"""
+    turntable_scale: int = 4
+    """enlargement of the video frames"""
+
+    def __post_init__(self) -> None:
+        _require(self.size > 0, "evaluate.size must be at least 1")
+        _require(self.turntable_frames > 0, "evaluate.turntable_frames must be at least 1")
+        _require(self.turntable_scale > 0, "evaluate.turntable_scale must be at least 1")
+
+
+@dataclass(frozen=True)
+class PriorRef:
+    """Which prior: its name, one sha256 over all its files, and where they lie on this machine."""
+
+    name: str
+    sha256: str
+    folder: str = field(default="", metadata=_NOT_IDENTITY)
+    dtype: str = "float32"
+    """number format of the model"""
+
+
+@dataclass(frozen=True)
+class ScorerRef:
+    """Which scorer: its full id and the sha256 of its weights."""
+
+    id: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything of a job but prompt, method and seed. Only jobs of one protocol are compared."""
+
+    prior: PriorRef
+    reward: ScorerRef | None = None
+    representation: str = "voxels"
+    representation_params: dict[str, Any] = field(default_factory=dict)
+    optimize: OptimizeConfig = field(default_factory=OptimizeConfig)
+    cameras: CameraConfig = field(default_factory=CameraConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    negative_prompt: str = ""
+    """what the lower branch of classifier-free guidance is conditioned on"""
+    device: str = "cpu"
+    """cpu or cuda: their sums round differently, so their results are not mixed"""
+    protocol_version: int = PROTOCOL_VERSION
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 (hex) of the canonical JSON."""
+        return digest(self)
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One prompt, one method with all its parameters, one seed, one protocol."""
+
+    prompt: str
+    method: str
+    params: dict[str, Any]
+    seed: int
+    protocol: Protocol
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 (hex) of the canonical JSON, the protocol by its own hash: equal ids mean equal results."""
+        parts = {"prompt": self.prompt, "method": self.method, "params": self.params, "seed": self.seed}
+        return digest({**parts, "protocol": self.protocol.hash})
+
+    @property
+    def folder_name(self) -> str:
+        """A name for people and file systems: ``psd--a-red-cube--s0--1f3a9c02``."""
+        return f"{self.method}--{slug(self.prompt)}--s{self.seed}--{self.id[:8]}"
+
+
+def slug(text: str) -> str:
+    """At most 40 characters of a-z, 0-9 and single hyphens; never empty, never a path."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_text)[:SLUG_LENGTH].strip("-") or "prompt"
+
+
+def identity(value: Any) -> Any:
+    """The JSON form of what determines a result: nested dataclasses as objects, without unmarked fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kept = (f for f in dataclasses.fields(value) if f.metadata.get("identity", True))
+        return {f.name: identity(getattr(value, f.name)) for f in kept}
+    if isinstance(value, Mapping):
+        return {str(key): identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(item) for item in value]
+    return value
+
+
+def stored(value: Any) -> Any:
+    """The JSON form of all fields, also of those outside the identity, for files that are read back."""
+    return json.loads(json.dumps(dataclasses.asdict(value)))
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, floats by repr; NaN and infinity raise ValueError."""
+    return json.dumps(
+        identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

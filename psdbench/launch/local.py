@@ -1,0 +1,219 @@
+"""The local launcher: in this process with one worker, else one long-lived spawned process per worker.
+
+Threads are shared out once: workers x threads never exceeds the cores, for two processes of two threads on
+two cores were measured to run 6 to 10 times slower. A worker that dies is replaced, its job tried again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from psdbench.errors import PsdbenchError
+from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execute, settle
+from psdbench.launch.backlog import BUSY_PAUSE, MAX_ATTEMPTS, Backlog
+from psdbench.launch.notes import forward_warnings, quiet_libraries
+from psdbench.launch.stop import StopRequest
+from psdbench.launch.worker import serve
+
+THREADS_PER_WORKER = 2
+STOP_SECONDS = 120.0
+"""how long a worker may take to finish its step and write a checkpoint"""
+Report = Callable[[Event], None]
+
+
+def cores() -> int:
+    """The CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(device: str = "cpu") -> int:
+    """The number of workers when none is asked for: one on a GPU, else one per two cores.
+
+    Small models gain little from more than two threads, and one worker loads its models only once.
+    """
+    return 1 if device == "cuda" else max(1, cores() // THREADS_PER_WORKER)
+
+
+def threads_per_worker(workers: int) -> int:
+    """torch threads of each worker: its share of the cores, or OMP_NUM_THREADS where that is less."""
+    share = max(1, cores() // workers)
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, max(1, int(wished))) if wished.isdecimal() else share
+
+
+def run_jobs(tasks: Sequence[Task], workers: int, device: str, report: Report) -> list[Outcome]:
+    """Execute tasks; what is done already is only verified. Outcomes come in the order of ending.
+
+    Raises Interrupted after SIGINT or SIGTERM, when all work is in checkpoints, and EnvironmentProblem.
+    """
+    quiet_libraries()
+    workers = max(1, min(workers, cores(), len(tasks)))
+    with StopRequest() as stop:
+        forward_warnings(lambda text: report(Event("note", "", text=text)))
+        watch = Watch(report, lambda: stop.number or 0)
+        models, outcomes, open_tasks = Models(device), list[Outcome](), list[Task]()
+        for task in tasks:
+            watch.check()
+            done = settle(task, models, watch)
+            outcomes.append(done) if done else open_tasks.append(task)
+        for status, count in Counter(outcome.status for outcome in outcomes).items():
+            report(Event("settled", "", step=count, status=status))
+        if workers == 1:
+            return outcomes + _run_here(open_tasks, models, watch)
+        return outcomes + Pool(min(workers, len(open_tasks)), device, watch).run(open_tasks)
+
+
+def _run_here(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:
+    import torch
+
+    torch.set_num_threads(threads_per_worker(1))
+    backlog, outcomes = Backlog(tasks), list[Outcome]()
+    while len(backlog):
+        watch.check()
+        if (task := backlog.take()) is None:
+            time.sleep(BUSY_PAUSE / 4)
+            continue
+        outcome = execute(task, models, watch)
+        if _ended(outcome, task, backlog, watch):
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _ended(outcome: Outcome, task: Task, backlog: Backlog, watch: Watch) -> bool:
+    """Report an outcome; False when the task has to be looked at again."""
+    if outcome.status == "busy":
+        if backlog.wait_for(task):
+            watch.report(Event("note", outcome.job, text=f"{outcome.job}: another process does it; waiting"))
+        return False
+    watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
+    return True
+
+
+@dataclass
+class Worker:
+    """A process, the pipe to it, and what it is doing."""
+
+    process: SpawnProcess
+    connection: Connection
+    task: Task | None = None
+
+
+class Pool:
+    """Worker processes and the tasks they share."""
+
+    def __init__(self, count: int, device: str, watch: Watch) -> None:
+        self.count, self.device, self.watch = count, device, watch
+        self.threads = threads_per_worker(max(1, count))
+        self.outcomes: list[Outcome] = []
+        self.workers: list[Worker] = []
+
+    def run(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Execute all tasks; see `run_jobs`."""
+        self.backlog = Backlog(tasks)
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)  # before the workers import torch
+        try:
+            while len(self.backlog) or any(worker.task for worker in self.workers):
+                self.watch.check()
+                self._hand_out()
+                self._listen()
+            return self.outcomes
+        finally:
+            self._stop()
+
+    def _hand_out(self) -> None:
+        idle = [worker for worker in self.workers if worker.task is None]
+        while len(self.backlog) and (idle or len(self.workers) < self.count):
+            if (task := self.backlog.take()) is None:
+                return
+            worker = idle.pop() if idle else self._start()
+            worker.task = task
+            try:
+                worker.connection.send(task)
+            except OSError:
+                self._replace(worker)
+
+    def _start(self) -> Worker:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=serve, args=(theirs, self.device, self.threads, os.getpid()), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self.workers.append(Worker(process, ours))
+        return self.workers[-1]
+
+    def _listen(self) -> None:
+        ready = wait([worker.connection for worker in self.workers], timeout=0.5)
+        for worker in [worker for worker in self.workers if worker.connection in ready]:
+            try:
+                self._take_in(worker, worker.connection.recv())
+            except (EOFError, OSError):
+                self._replace(worker)
+
+    def _take_in(self, worker: Worker, message: Event | Outcome | PsdbenchError) -> None:
+        if isinstance(message, PsdbenchError):
+            raise message
+        if isinstance(message, Event):
+            self.watch.report(message)
+            return
+        assert worker.task is not None
+        task, worker.task = worker.task, None
+        if _ended(message, task, self.backlog, self.watch):
+            self.outcomes.append(message)
+
+    def _replace(self, worker: Worker) -> None:
+        """A worker has died: another one will be started, and its task is tried again, but not for ever."""
+        worker.process.join(timeout=10)
+        how = _death(worker.process.exitcode)
+        self.workers.remove(worker)
+        worker.connection.close()
+        if (task := worker.task) is None:
+            return
+        if self.backlog.lost(task):
+            self.watch.report(
+                Event("note", task.folder.name, text=f"{task.folder.name}: its worker {how}; again")
+            )
+            return
+        outcome = commit_lost(task, f"its worker {how}, {MAX_ATTEMPTS} times")
+        _ended(outcome, task, self.backlog, self.watch)
+        self.outcomes.append(outcome)
+
+    def _stop(self) -> None:
+        """Let every worker finish its step and write a checkpoint; those that do not leave are killed."""
+        for worker in self.workers:
+            if worker.task is None:
+                worker.connection.close()
+            elif worker.process.is_alive():
+                worker.process.terminate()
+        for worker in self.workers:
+            self._drain(worker)
+
+    def _drain(self, worker: Worker) -> None:
+        """Wait for a worker's end while reading what it still says, so that it cannot block on the pipe."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while worker.process.is_alive() and time.monotonic() < deadline:
+            try:
+                if not worker.connection.closed and worker.connection.poll(0.1):
+                    worker.connection.recv()
+            except (EOFError, OSError):
+                worker.process.join(timeout=1)
+            else:
+                worker.process.join(timeout=0.05)
+        if worker.process.is_alive():
+            worker.process.kill()
+        worker.process.join()
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    return f"ended with exit code {exitcode}"

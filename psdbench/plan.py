@@ -1,0 +1,132 @@
+"""From options to jobs: every name resolved, every parameter filled in and checked, nothing computed yet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psdbench import registry
+from psdbench.config import JobSpec, Protocol
+from psdbench.errors import EnvironmentProblem, UsageError, unknown
+from psdbench.prompts import STDIN, PromptSet, check_world, read_prompts
+from psdbench.settings import RunConfig, seed_list, table_class
+from psdbench.strict import build
+
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a run in the order of work, the metrics they are scored with, and where it all goes."""
+
+    jobs: tuple[JobSpec, ...]
+    metrics: tuple[str, ...]
+    out: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def protocol(self) -> Protocol:
+        """The one protocol of all jobs."""
+        return self.jobs[0].protocol
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Resolve a run's options; UsageError or EnvironmentProblem name the first thing that is wrong."""
+    methods = _check_names(config)
+    prompts = read_prompts(config.prompts)
+    if config.prior == registry.WORLD:
+        check_world(prompts)
+    seeds = seed_list(config.seeds)
+    params = {name: resolve_params(name, config.tables.get(name, {})) for name in methods}
+    protocol = _protocol(config)
+    _check_reward(methods, protocol)
+    jobs = tuple(
+        JobSpec(prompt, name, params[name], seed, protocol)
+        for seed in seeds
+        for prompt in prompts.texts
+        for name in methods
+    )
+    metrics = _metrics(config)
+    notes = prompts.notes if metrics else (*prompts.notes, "no metrics: the renders stay unscored")
+    return Plan(jobs, metrics, _out(config, prompts, protocol), notes)
+
+
+def resolve_params(table: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of a method or a representation, the given ones in place, checked by its own rules."""
+    return dataclasses.asdict(build(table_class(table), given, table))
+
+
+def device_of(config: RunConfig) -> str:
+    """The device a run uses; EnvironmentProblem when CUDA is asked for and not there."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise EnvironmentProblem("no CUDA device is usable", "see psdbench doctor, or pass --device cpu")
+    return "cuda" if available and config.device == "auto" else config.device.replace("auto", "cpu")
+
+
+def _check_names(config: RunConfig) -> list[str]:
+    """Refuse unknown names before anything slow is imported."""
+    known = registry.method_names()
+    for name in config.methods:
+        if name not in known:
+            raise unknown("method", name, known)
+    if not config.methods:
+        raise UsageError("no methods given", f"pass --methods psd,sds; known: {', '.join(known)}")
+    registry.representation(config.representation)
+    registry.prior_folder(config.prior)
+    return list(dict.fromkeys(config.methods))
+
+
+def _protocol(config: RunConfig) -> Protocol:
+    tables = {name: dict(config.tables.get(name, {})) for name in ("optimize", "cameras", "evaluate")}
+    if config.steps is not None:
+        tables["optimize"].setdefault("steps", config.steps)
+    reward = _reward(config)
+    return Protocol(
+        prior=registry.prior_ref(config.prior),
+        reward=registry.scorer_ref(reward) if reward else None,
+        representation=config.representation,
+        representation_params=resolve_params(
+            config.representation, config.tables.get(config.representation, {})
+        ),
+        optimize=build(table_class("optimize"), tables["optimize"], "optimize"),
+        cameras=build(table_class("cameras"), tables["cameras"], "cameras"),
+        evaluate=build(table_class("evaluate"), tables["evaluate"], "evaluate"),
+        negative_prompt=config.negative_prompt,
+        device=device_of(config),
+    )
+
+
+def _reward(config: RunConfig) -> str | None:
+    if config.reward is None:
+        return f"{registry.REWARD}_{registry.WORLD}" if config.prior == registry.WORLD else None
+    return None if config.reward == "none" else registry.metric_id(config.reward, config.prior)
+
+
+def _check_reward(methods: list[str], protocol: Protocol) -> None:
+    for name in methods:
+        if registry.method_class(name).needs_reward and protocol.reward is None:
+            raise UsageError(
+                f"method '{name}' ranks images by a reward, and none is set", "add --reward NAME"
+            )
+
+
+def _metrics(config: RunConfig) -> tuple[str, ...]:
+    if not config.metrics:
+        return tuple(registry.default_metrics(config.prior))
+    if list(config.metrics) == ["none"]:
+        return ()
+    return tuple(dict.fromkeys(registry.metric_id(name, config.prior) for name in config.metrics))
+
+
+def _out(config: RunConfig, prompts: PromptSet, protocol: Protocol) -> Path:
+    """The folder asked for, or one that the same command finds again and another protocol does not share."""
+    if config.out:
+        return Path(config.out)
+    stems = ["stdin" if source == STDIN else Path(source).stem for source in config.prompts]
+    return RESULTS / f"{'-'.join(stems)[:40]}-{protocol.hash[:8]}"

@@ -1,0 +1,84 @@
+"""Priors: frozen text-to-image diffusion models behind one contract.
+
+Images are [B, 3, H, W] in [0, 1]; latents are what the denoiser works on; timesteps are int64 in
+[0, num_timesteps). Whatever a checkpoint predicts, `predict_noise` returns ε̂.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from psdbench.streams import Streams
+
+if TYPE_CHECKING:
+    from psdbench.cameras import Cameras
+    from psdbench.counters import Counters
+
+
+class TunableScore(Protocol):
+    """A noise prediction that can be trained on the renders: VSD's q, which starts out equal to the prior."""
+
+    def predict_noise(self, x_t: Tensor, t: Tensor, text: Tensor, condition: Tensor) -> Tensor:
+        """ε̂ of q, without a graph; `condition` [B, 16] holds camera extrinsics, zeros for unknown."""
+
+    def update(self, latents: Tensor, t: Tensor, noise: Tensor, text: Tensor, condition: Tensor) -> Tensor:
+        """One training step on clean latents noised to t; returns the loss, a scalar without a graph."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that the next `update` depends on, as flat tensors."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over a stored state; raises CorruptResult when it does not fit."""
+
+    def close(self) -> None:
+        """Leave the prior as it was before."""
+
+
+class Prior(Protocol):
+    """A frozen text-to-image diffusion model."""
+
+    name: str
+    weights: dict[str, str]
+    """sha256 of every file the prior was read from, by its path in the folder"""
+    num_timesteps: int
+    alphas_cumprod: Tensor
+    """ᾱ_t, [num_timesteps]"""
+    latent_channels: int
+    latent_scale: int
+    """pixels per latent, along one side"""
+    device: torch.device
+    counters: Counters
+    """where forward and backward passes are counted, per image"""
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Text embeddings [B, L, D], cached, without a graph. The empty string is the null prompt."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images to latents [B, C, H/scale, W/scale]; differentiable."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images, clamped to [0, 1]; differentiable."""
+
+    def predict_noise(
+        self, x_t: Tensor, t: Tensor, text: Tensor, cameras: Cameras | None = None, *, grad: bool = False
+    ) -> Tensor:
+        """ε̂(x_t; text), float32, t [B]; a prior without camera condition ignores `cameras`.
+
+        No graph is kept unless `grad` asks for one.
+        """
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α_t and σ_t of any shape of t, with three dimensions of 1 appended."""
+
+    def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = α x + σ ε."""
+
+    def predict_x0(self, x_t: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x̂0 = (x_t - σ ε̂) / α."""
+
+    def tunable_score(self, rank: int, learning_rate: float, streams: Streams) -> TunableScore:
+        """A trainable copy of this prior's score, sharing its weights."""

@@ -1,0 +1,176 @@
+"""What a report is made of: the verified results of run folders, of one protocol and one set of scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from psdbench.config import JobSpec, identity
+from psdbench.errors import CorruptResult, UsageError
+from psdbench.store.manifest import Manifest, problems, read_json
+from psdbench.store.run import JOB, existing_run, job_folders, read_job
+from psdbench.store.table import UNFINISHED, read_result, read_scores
+
+FINISHED, CORRUPT = "finished", "corrupt"
+COST = "cost.json"
+ACCURACY, MAJORITY = "shape_accuracy", "shape_majority"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one scorer said of the views of one job; None marks a view without a score."""
+
+    sha256: str
+    higher_is_better: bool
+    values: tuple[float | None, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the views; None unless every view has a score, so that none is left out unseen."""
+        known = [value for value in self.values if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(self.values) else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A job and what came of it; `label` is its method, with parameters where variants stand side by side."""
+
+    folder: Path
+    spec: JobSpec
+    status: str
+    reason: str = ""
+    label: str = ""
+    scores: dict[str, Score] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Prompt and seed: what two methods are paired by."""
+        return self.spec.prompt, self.spec.seed
+
+
+def read_runs(runs: Sequence[Path]) -> list[Result]:
+    """All jobs of the runs, each once, sorted by method, prompt and seed.
+
+    Raises UsageError when there is nothing to report, or when jobs cannot stand in one comparison.
+    """
+    found: dict[str, Result] = {}
+    for run in runs:
+        for folder in job_folders(existing_run(run)):
+            result = _read(folder)
+            if result and (result.spec.id not in found or result.status == FINISHED):
+                found[result.spec.id] = result
+    if not found:
+        names = ", ".join(map(str, runs))
+        raise UsageError(f"no jobs in {names}", "start them with: psdbench run")
+    results = _labelled(found.values())
+    _refuse_mixed_protocols(results)
+    _refuse_mixed_scorers(results)
+    return sorted(results, key=lambda r: (r.label, *r.key))
+
+
+def _read(folder: Path) -> Result | None:
+    """One job; None for a folder that is claimed but empty. What does not verify counts as corrupt."""
+    if not (folder / JOB).exists():
+        return None
+    try:
+        spec, manifest = read_result(folder)
+    except CorruptResult as error:
+        return Result(folder, read_job(folder), CORRUPT, str(error))
+    if manifest is None:
+        return Result(folder, spec, UNFINISHED)
+    try:
+        cost = _cost(folder, manifest)
+        if manifest.status == FINISHED:
+            return Result(folder, spec, FINISHED, scores=_scores(folder, manifest), cost=cost)
+    except CorruptResult as error:
+        return Result(folder, spec, CORRUPT, str(error))
+    step = "" if manifest.step is None else f" (step {manifest.step})"
+    return Result(folder, spec, manifest.status, f"{manifest.reason}{step}", cost=cost)
+
+
+def _scores(folder: Path, manifest: Manifest) -> dict[str, Score]:
+    scores = {
+        scorer: Score(entry["sha256"], entry["higher_is_better"], tuple(entry["values"]))
+        for scorer, entry in read_scores(folder, manifest).items()
+    }
+    if ACCURACY in scores:
+        scores[MAJORITY] = _majority(scores[ACCURACY])
+    return scores
+
+
+def _majority(accuracy: Score) -> Score:
+    """1 for an asset that more than half of its views show rightly, else 0."""
+    share = accuracy.mean
+    return replace(accuracy, values=(None if share is None else float(share > 0.5),))
+
+
+def _cost(folder: Path, manifest: Manifest) -> dict[str, float]:
+    """The numbers of cost.json: counters, seconds, memory; empty without the file."""
+    expected = {name: entry for name, entry in manifest.files.items() if name == COST}
+    if wrong := problems(folder, expected):
+        raise CorruptResult(f"{folder / COST} {wrong[COST]}", "run the same command again: it is redone")
+    content = (read_json(folder / COST) or {}) if expected else {}
+    return {name: value for name, value in content.items() if isinstance(value, int | float)}
+
+
+def _labelled(results: Iterable[Result]) -> list[Result]:
+    """Results with the name of their method, and with the parameters in which its variants differ."""
+    variants: dict[str, list[dict[str, Any]]] = {}
+    for result in (results := list(results)):
+        variants.setdefault(result.spec.method, []).append(result.spec.params)
+    differing = {method: _differences(params) for method, params in variants.items()}
+    return [replace(r, label=_label(r.spec, differing[r.spec.method])) for r in results]
+
+
+def _label(spec: JobSpec, names: Iterable[str]) -> str:
+    shown = ", ".join(f"{name}={spec.params.get(name, 'default')}" for name in names)
+    return f"{spec.method}({shown})" if shown else spec.method
+
+
+def _differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys in which settings differ, each with the values that occur."""
+    keys = sorted({key for one in settings for key in one})
+    values = {key: [one.get(key) for one in settings] for key in keys}
+    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys: ``optimize.steps``."""
+    items: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = isinstance(value, Mapping) and bool(value)
+        items |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return items
+
+
+def _refuse_mixed_protocols(results: Sequence[Result]) -> None:
+    protocols = {result.spec.protocol.hash: result.spec.protocol for result in results}
+    if len(protocols) == 1:
+        return
+    differing = _differences([flat(identity(protocol)) for protocol in protocols.values()])
+    named = "; ".join(f"{key} ({', '.join(sorted(set(map(_short, v))))})" for key, v in differing.items())
+    raise UsageError(
+        f"the jobs follow {len(protocols)} protocols and cannot be compared; they differ in {named}",
+        "report the runs of each protocol on their own",
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text  # a hash
+
+
+def _refuse_mixed_scorers(results: Sequence[Result]) -> None:
+    hashes: dict[str, set[str]] = {}
+    for result in results:
+        for scorer, score in result.scores.items():
+            hashes.setdefault(scorer, set()).add(score.sha256)
+    mixed = sorted(scorer for scorer, found in hashes.items() if len(found) > 1)
+    if mixed:
+        raise UsageError(
+            f"scores by different weights stand under one name: {', '.join(mixed)}",
+            "score the runs again with the same weights: psdbench score RUN",
+        )

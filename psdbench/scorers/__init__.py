@@ -1,0 +1,113 @@
+"""Scorers: images and prompts to one score per image; metric after a run and reward inside a method alike.
+
+This module knows the scorers by name and imports neither torch nor a model before one is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from psdbench.errors import unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from psdbench.cameras import Cameras
+
+
+class Scorer(Protocol):
+    """A frozen judge of images.
+
+    `id` carries version and scale (`hps_shapes`); `sha256` is the hash of all that decides its scores; where
+    `view_words` is True the prompts it is given should name the view (``a red cube, back view``).
+    """
+
+    id: str
+    higher_is_better: bool
+    differentiable: bool
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def view_words(self) -> bool: ...
+
+    def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
+        """Images [N, 3, H, W] in [0, 1], one prompt (and camera) each, to scores [N] in float32.
+
+        Differentiable with respect to the images where `differentiable` says so and the caller enables
+        gradients; NaN means "no score".
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A scorer that can be had by name: what it measures, and where class and weights are."""
+
+    summary: str
+    target: str
+    folder: str = ""
+
+
+SCORERS: dict[str, Listing] = {
+    "aesthetic_shapes": Listing(
+        "looks of the image alone: LAION-type head on the embedded CLIP",
+        "psdbench.scorers.aesthetic:AestheticScorer",
+        "aesthetic",
+    ),
+    "image_reward_shapes": Listing(
+        "preference given the prompt: ImageReward-type BLIP with a head",
+        "psdbench.scorers.image_reward:ImageRewardScorer",
+        "image_reward",
+    ),
+    "hps_shapes": Listing(
+        "preference given the prompt: CLIP fine-tuned on choices, HPS-type",
+        "psdbench.scorers.hps:HpsScorer",
+        "hps",
+    ),
+    "clip_shapes": Listing(
+        "agreement of image and prompt: CLIP score of the embedded CLIP",
+        "psdbench.scorers.clip:ClipScorer",
+        "clip",
+    ),
+    "true_preference": Listing(
+        "the preference that the embedded world's annotators follow, without noise",
+        "psdbench.scorers.shapes_world:TruePreference",
+    ),
+    "ground_truth": Listing(
+        "agreement with the render of the named scene, PSNR in dB",
+        "psdbench.scorers.shapes_world:GroundTruth",
+    ),
+    "shape_accuracy": Listing(
+        "1 where an independent classifier sees the named shapes and colours, else 0",
+        "psdbench.scorers.shapes_world:ShapeAccuracy",
+        "judge",
+    ),
+}
+"""the embedded scorers; a name says what made the numbers, so none is called plain `clip`"""
+
+
+def load_scorer(id: str, device: torch.device | str = "cpu") -> Scorer:
+    """The scorer of that id, its weights read on first use; UsageError with near names if there is none."""
+    if id not in SCORERS:
+        raise unknown("metric", id, SCORERS)
+    listing = SCORERS[id]
+    module, name = listing.target.split(":")
+    build = getattr(import_module(module), name)
+    if not listing.folder:
+        return build(id)
+    from psdbench.world import weights_folder
+
+    return build(id, weights_folder() / listing.folder, device)
+
+
+def json_values(scores: Tensor) -> list[float | None]:
+    """Scores as a list for JSON; what is not finite becomes None: unscored."""
+    import math
+
+    return [value if math.isfinite(value) else None for value in scores.detach().cpu().tolist()]

@@ -1,0 +1,79 @@
+"""LAION's aesthetic predictor: a linear stack on CLIP's image embedding; it does not read the prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from psdbench.errors import EnvironmentProblem
+from psdbench.scorers.clip import ClipTower, load_tower
+from psdbench.scorers.folder import FolderScorer, fill, read_json, read_weights
+from psdbench.scorers.head import ScoreHead, widths
+
+if TYPE_CHECKING:
+    from psdbench.cameras import Cameras
+
+HEAD_FILE = "head.safetensors"
+
+
+class AestheticScorer(FolderScorer):
+    """The head of ``head.safetensors`` on the CLIP that ``score.json`` names relative to the folder."""
+
+    @property
+    def clip_folder(self) -> Path:
+        """Where the CLIP of this head lies."""
+        try:
+            return (self.folder / read_json(self.folder / "score.json")["clip"]).resolve()
+        except KeyError:
+            raise EnvironmentProblem(
+                f"{self.folder / 'score.json'} does not name its CLIP folder",
+                'write {"clip": "../clip"} into it',
+            ) from None
+
+    @property
+    def folders(self) -> Sequence[Path]:
+        """The head's folder and the folder of its CLIP."""
+        return [self.folder, self.clip_folder]
+
+    @cached_property
+    def tower(self) -> ClipTower:
+        """The CLIP model, shared with every other scorer of its folder."""
+        return load_tower(self.clip_folder, self.device)
+
+    @cached_property
+    def head(self) -> ScoreHead:
+        """The score head, loaded on first use."""
+        return load_head(self.folder / HEAD_FILE).to(self.device)
+
+    def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
+        """Images [N, 3, H, W] in [0, 1] to scores [N]; the scale is that of the head's training data."""
+        return self.head(self.tower.images(images))
+
+
+def load_head(path: Path) -> ScoreHead:
+    """A score head with the widths that its file has; EnvironmentProblem if a layer is missing or unknown."""
+    try:
+        dims = widths(read_weights(path))
+    except KeyError as error:
+        raise EnvironmentProblem(f"{path} has no {error.args[0]}", "use a head in LAION's layout") from None
+    head = ScoreHead(dims)
+    fill(head, path)
+    return head
+
+
+def save_head(head: ScoreHead, folder: Path, clip: str = "../clip", view_words: bool = False) -> None:
+    """Write the folder of an aesthetic scorer; `clip` is the path of its CLIP, relative to the folder."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {key: value.detach().cpu().contiguous() for key, value in head.state_dict().items()},
+        folder / HEAD_FILE,
+    )
+    settings = json.dumps({"clip": clip, "view_words": view_words}, indent=2)
+    (folder / "score.json").write_text(settings + "\n", encoding="utf-8")

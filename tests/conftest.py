@@ -1,0 +1,105 @@
+"""Fixtures shared by all tests: a tiny random prior in the real folder format, and the real one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def write_tiny_prior(folder: Path) -> Path:
+    """A Stable-Diffusion-format folder: 16×16×8 latents, AutoencoderTiny of factor 4, all weights random."""
+    from diffusers import AutoencoderTiny, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=16,
+            in_channels=8,
+            out_channels=8,
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            mid_block_type=None,
+            cross_attention_dim=32,
+            attention_head_dim=16,
+            norm_num_groups=8,
+        )
+        vae = AutoencoderTiny(
+            latent_channels=8,
+            encoder_block_out_channels=(8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        )
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=514,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=32,
+                bos_token_id=512,
+                eos_token_id=513,
+            )
+        )
+    for model, name in ((unet, "unet"), (vae, "vae"), (text, "text_encoder")):
+        model.save_pretrained(folder / name)
+    config = folder / "vae" / "config.json"
+    moments = {"latents_mean": [0.1 * c for c in range(8)], "latents_std": [1.0 + 0.1 * c for c in range(8)]}
+    config.write_text(json.dumps(json.loads(config.read_text()) | moments))
+    byte_tokenizer().save_pretrained(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    scheduler = {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "epsilon",
+    }
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
+
+
+def byte_tokenizer():
+    """A CLIPTokenizer without merges: one token per byte, inside a word or at its end."""
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    pieces = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={p: i for i, p in enumerate(pieces)}, merges=[], model_max_length=32)
+
+
+@pytest.fixture(scope="session")
+def tiny_prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a whole, untrained prior of some hundred thousand parameters; not to be written to."""
+    return write_tiny_prior(tmp_path_factory.mktemp("priors") / "tiny")
+
+
+@pytest.fixture
+def tiny_prior(tiny_prior_folder: Path):
+    """That prior, loaded afresh."""
+    from psdbench.priors.diffusers import DiffusersPrior
+
+    return DiffusersPrior.load(tiny_prior_folder)
+
+
+@pytest.fixture(scope="session")
+def shapes_prior():
+    """The embedded prior with its trained weights."""
+    from psdbench.priors.diffusers import DiffusersPrior
+
+    world = pytest.importorskip("psdbench.world.weights", reason="the embedded weights are not there yet")
+    folder = world.weights_folder() / "prior"
+    if not (folder / "unet").is_dir():
+        pytest.skip("the embedded weights are not there yet")
+    return DiffusersPrior.load(folder)

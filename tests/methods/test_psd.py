@@ -1,0 +1,312 @@
+"""PSD: identities with SDS and VSD, invariances, and its fixed points on the Gaussian prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import pi, sqrt
+from typing import Any
+
+import pytest
+import torch
+from psdbench.methods.psd import PSD
+from psdbench.methods.sds import SDS
+from psdbench.methods.vsd import VSD
+from torch import Tensor
+from toys import (
+    DIRECTION,
+    MEAN,
+    STD,
+    FirstIsBetter,
+    LinearReward,
+    assert_mean_is,
+    gaussian_prior,
+    make_step,
+    set_up,
+    viewed_step,
+)
+
+from psdbench.errors import UsageError
+from psdbench.streams import Streams, randn
+
+SCALES = ("one", "linear", "ema", "bt", "gate")
+UNIT = (DIRECTION / DIRECTION.norm()).view(3, 1, 1)
+
+
+def gradient(
+    method: PSD | SDS, latents: Tensor, *, seed: int = 1, reward: Any = None, **kwargs: Any
+) -> Tensor:
+    """One step of a method on a fresh Gaussian prior."""
+    prior, streams = gaussian_prior(), kwargs.pop("streams", None) or Streams(seed)
+    state = set_up(method, prior, streams)
+    return method.gradient(make_step(prior, latents, streams, reward=reward, state=state, **kwargs))
+
+
+@pytest.fixture
+def latents() -> Tensor:
+    return randn((4, 3, 1, 1), Streams(0)["test"])
+
+
+# Identities with the base method.
+
+
+@pytest.mark.parametrize("schedule", ["const", "linear", "cosine", "t_gate"])
+def test_without_preference_it_is_sds_bit_for_bit(tiny_prior, schedule: str) -> None:
+    psd, sds = PSD(preference_scale=0.0, preference_schedule=schedule), SDS()
+    streams, reference = Streams(0), Streams(0)
+    state = set_up(psd, tiny_prior, streams)
+    for index in range(3):
+        latents = randn((2, 8, 16, 16), Streams(index)["test"])
+        kwargs = {"index": index, "progress": index / 2}
+        g = psd.gradient(viewed_step(tiny_prior, latents, streams, state=state, reward=None, **kwargs))
+        assert torch.equal(g, sds.gradient(viewed_step(tiny_prior, latents, reference, **kwargs)))
+    assert tiny_prior.counters.reward_forwards == 0
+
+
+def test_preference_leaves_the_draws_of_the_base_alone(tiny_prior) -> None:
+    """With a preference the noise stream stands where SDS leaves it, and a tiny λ changes little."""
+    latents, reward = randn((2, 8, 16, 16), Streams(0)["test"]), LinearReward()
+    ends = {}
+    for method in (SDS(), PSD(preference_scale=1e-6), PSD(preference_scale=2.0)):
+        streams = Streams(0)
+        state = set_up(method, tiny_prior, streams)
+        g = method.gradient(viewed_step(tiny_prior, latents, streams, state=state, reward=reward))
+        ends[method] = g, streams["noise"].get_state()
+    (sds, noise), (tiny, tiny_noise), (full, full_noise) = ends.values()
+    assert torch.equal(noise, tiny_noise)
+    assert torch.equal(noise, full_noise)
+    torch.testing.assert_close(tiny, sds, rtol=1e-3, atol=1e-4)
+    assert (full - sds).abs().max() > 0.1
+
+
+def test_vsd_base_without_preference_is_vsd_bit_for_bit(tiny_prior) -> None:
+    latents, ends = randn((2, 8, 16, 16), Streams(0)["test"]), []
+    for method in (VSD(), PSD(base="vsd", preference_scale=0.0)):
+        streams = Streams(0)
+        state = set_up(method, tiny_prior, streams)
+        step = [viewed_step(tiny_prior, latents, streams, state=state, index=i) for i in range(3)]
+        ends.append([method.gradient(s) for s in step])
+        state.close()
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_equal_rewards_leave_the_base(scale: str, latents: Tensor) -> None:
+    reward = LinearReward(torch.zeros(3))
+    for per_view in (False, True):
+        psd = PSD(scale=scale, per_view=per_view, temperature=1e-3)
+        assert torch.equal(gradient(psd, latents, reward=reward), gradient(SDS(), latents))
+
+
+@pytest.mark.parametrize("cfg_pair", ["same", "text"])
+@pytest.mark.parametrize("pair", ["two_noise", "two_t"])
+def test_a_pair_of_equals_has_no_preference_term(pair: str, cfg_pair: str, latents: Tensor) -> None:
+    """Even when the reward, for a reason of its own, calls one of them better."""
+    streams = Streams(1)
+    streams["pair_noise"].set_state(streams["noise"].get_state())
+    psd, kwargs = PSD(pair=pair, cfg_pair=cfg_pair, preference_scale=5.0, scale="one"), {}
+    if pair == "two_t":  # the second timestep is drawn from a range of one
+        kwargs["timestep"] = 300
+    step = make_step(gaussian_prior(), latents, streams, reward=FirstIsBetter(), **kwargs)
+    step.state = set_up(psd, step.prior, streams)
+    if pair == "two_t":
+        step.schedule = replace(step.schedule, min=0.3, max_start=0.3, max_end=0.3)
+    torch.testing.assert_close(psd.gradient(step), gradient(SDS(), latents, **kwargs), rtol=1e-5, atol=1e-5)
+
+
+# Invariances.
+
+
+@pytest.mark.parametrize("base_at", ["mean", "win"])
+@pytest.mark.parametrize("per_view", [False, True])
+def test_swapping_the_noises_changes_nothing(base_at: str, per_view: bool, latents: Tensor) -> None:
+    psd = PSD(base_at=base_at, per_view=per_view, preference_scale=2.0)
+    one = gradient(psd, latents, reward=LinearReward())
+    two = gradient(psd, latents, reward=LinearReward(), streams=swap(Streams(1)))
+    torch.testing.assert_close(one, two)
+    base_at_first = [
+        gradient(replace(psd, base_at="first"), latents, reward=LinearReward(), streams=streams)
+        for streams in (None, swap(Streams(1)))
+    ]
+    assert not torch.allclose(*base_at_first), "the base at the first noise does depend on the order"
+
+
+def swap(streams: Streams) -> Streams:
+    """The same streams with the two noises exchanged."""
+    first, second = (streams[name].get_state() for name in ("noise", "pair_noise"))
+    streams["noise"].set_state(second)
+    streams["pair_noise"].set_state(first)
+    return streams
+
+
+def test_linear_in_the_preference_scale(latents: Tensor) -> None:
+    g = [
+        gradient(PSD(preference_scale=scale, weighting="uniform"), latents, reward=LinearReward())
+        for scale in (0.0, 1.0, 4.0)
+    ]
+    torch.testing.assert_close(g[2] - g[0], 4 * (g[1] - g[0]), rtol=1e-4, atol=1e-4)
+    assert (g[1] - g[0]).abs().max() > 0.1
+
+
+def test_winner_and_sign_are_right(latents: Tensor) -> None:
+    """By hand: R = ρ_1 + λ (ρ_w - ρ_l), w the noise whose x̂0 has the larger reward summed over the set."""
+    prior, noises = gaussian_prior(), Streams(1)
+    pair = [randn(latents.shape, noises["noise"]), randn(latents.shape, noises["pair_noise"])]
+    alpha, sigma = prior.alpha_sigma(torch.tensor([450]))
+    text = {name: prior.encode_text([name] * 4) for name in "yn"}
+    rho, reward = [], []
+    for noise in pair:
+        x_t, t = alpha * latents + sigma * noise, torch.full((4,), 450)
+        eps = {name: prior.predict_noise(x_t, t, text[name]) for name in "yn"}
+        guided = eps["n"] + 7.5 * (eps["y"] - eps["n"])
+        rho.append(guided - noise)
+        x0 = (x_t - sigma * guided) / alpha
+        reward.append(torch.einsum("nchw,c->", x0, DIRECTION))
+    win, lose = (0, 1) if reward[0] > reward[1] else (1, 0)
+    expected = sigma**2 * (rho[0] + 2.0 * (rho[win] - rho[lose]))
+    g = gradient(PSD(preference_scale=2.0, scale="one"), latents, reward=LinearReward())
+    torch.testing.assert_close(g, expected, rtol=1e-4, atol=1e-4)
+    best_of_two = gradient(PSD(preference_scale=0.0, base_at="win"), latents, reward=LinearReward())
+    torch.testing.assert_close(best_of_two, sigma**2 * rho[win], rtol=1e-4, atol=1e-4)
+    mean = gradient(PSD(preference_scale=0.0, base_at="mean"), latents, reward=LinearReward())
+    torch.testing.assert_close(mean, sigma**2 * (rho[0] + rho[1]) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_scales_of_the_gap(latents: Tensor) -> None:
+    """Each s(Δ), read off the size of the preference term; Δ itself from the linear scale with τ = 1."""
+    base = gradient(SDS(), latents)
+
+    def term(**kwargs: Any) -> Tensor:
+        return gradient(PSD(**kwargs), latents, reward=LinearReward()) - base
+
+    one, gap = term(scale="one"), term(scale="linear", temperature=1.0)
+    delta = (gap / one).mean().item()
+    assert delta > 0
+    close = {"rtol": 1e-3, "atol": 1e-4}
+    torch.testing.assert_close(gap, delta * one, **close)
+    torch.testing.assert_close(term(scale="linear", temperature=0.5), 2 * gap, **close)
+    torch.testing.assert_close(term(scale="ema"), one, **close)  # the first gap is the mean
+    torch.testing.assert_close(term(scale="ema", max_gap=0.25), 0.25 * one, **close)
+    sigmoid = 1 / (1 + torch.tensor(delta / 0.3).exp())
+    torch.testing.assert_close(term(scale="bt", temperature=0.3), sigmoid * one, **close)
+    torch.testing.assert_close(term(scale="gate", temperature=delta * 0.99), one, **close)
+    assert not term(scale="gate", temperature=delta * 1.01).any()
+
+
+def test_ema_divides_by_the_running_mean_of_the_gaps(latents: Tensor) -> None:
+    def run(method: PSD | SDS) -> list[Tensor]:
+        prior, streams = gaussian_prior(), Streams(1)
+        kwargs = {"reward": LinearReward(), "state": set_up(method, prior, streams)}
+        return [method.gradient(make_step(prior, latents, streams, index=i, **kwargs)) for i in range(6)]
+
+    base = run(SDS())
+    one, linear, ema = (
+        [g - b for g, b in zip(run(PSD(scale=s, temperature=1.0, max_gap=1e9)), base, strict=True)]
+        for s in ("one", "linear", "ema")
+    )
+    gaps = [(a / b).mean() for a, b in zip(linear, one, strict=True)]
+    for i in range(6):
+        share = [0.1 * 0.9 ** (i - j) for j in range(i + 1)]
+        mean = sum(s * g for s, g in zip(share, gaps[: i + 1], strict=True)) / sum(share)
+        torch.testing.assert_close(ema[i], gaps[i] / mean * one[i], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "timestep", "factor"),
+    [
+        ("const", 0.7, 450, 1.0),
+        ("linear", 0.7, 450, 0.3),
+        ("cosine", 0.5, 450, 0.5),
+        ("cosine", 0.0, 450, 1.0),
+        ("t_gate", 0.5, 450, 1.0),
+        ("t_gate", 0.5, 550, 0.0),
+    ],
+)
+def test_schedules_of_lambda(
+    schedule: str, progress: float, timestep: int, factor: float, latents: Tensor
+) -> None:
+    kwargs = {"reward": LinearReward(), "progress": progress, "timestep": timestep}
+    scheduled = gradient(PSD(preference_schedule=schedule, preference_scale=2.0), latents, **kwargs)
+    constant = gradient(PSD(preference_scale=2.0 * factor), latents, **kwargs)
+    torch.testing.assert_close(scheduled, constant, rtol=1e-4, atol=1e-4)
+
+
+def test_per_view_ranks_each_view_by_itself(latents: Tensor) -> None:
+    psd = PSD(scale="one", per_view=True, preference_scale=3.0)
+    together = gradient(psd, latents, reward=LinearReward())
+    sets = gradient(replace(psd, per_view=False), latents, reward=LinearReward())
+    base = gradient(SDS(), latents)
+    signs = ((together - base) / (sets - base)).flatten(1)
+    torch.testing.assert_close(signs.abs(), torch.ones_like(signs), rtol=1e-2, atol=0)
+    assert {-1, 1} == set(signs.sign().flatten().int().tolist()), "some views rank the other way than the set"
+
+
+def test_rank_on_a_ddim_chain_costs_its_steps(tiny_prior) -> None:
+    latents, reward, costs = randn((1, 8, 16, 16), Streams(0)["test"]), LinearReward(), []
+    for rank_on in (1, 4):
+        psd, streams, before = PSD(rank_on=rank_on), Streams(0), tiny_prior.counters.denoiser_forwards
+        psd.gradient(
+            viewed_step(tiny_prior, latents, streams, state=set_up(psd, tiny_prior, streams), reward=reward)
+        )
+        costs.append(tiny_prior.counters.denoiser_forwards - before)
+    assert costs == [4, 4 + 3 * 4]
+
+
+def test_reward_is_asked_without_a_graph_and_gets_no_gradient(tiny_prior) -> None:
+    psd, streams, reward = PSD(), Streams(0), LinearReward()
+    state = set_up(psd, tiny_prior, streams)
+    latents = torch.randn(2, 8, 16, 16, requires_grad=True)
+    g = psd.gradient(viewed_step(tiny_prior, latents, streams, state=state, reward=reward))
+    assert reward.graphs_built == [False]
+    assert not g.requires_grad
+    assert reward.direction.grad is None
+    counters = vars(tiny_prior.counters)
+    assert counters == counters | {"denoiser_forwards": 8, "decodes": 4, "reward_forwards": 4}
+    assert counters["denoiser_backwards"] == counters["reward_backwards"] == counters["encodes"] == 0
+
+
+def test_a_reward_that_is_nan_shows_in_the_gradient(latents: Tensor) -> None:
+    """Not a number must not pass for a tie: the optimizer's guard has to see it."""
+    for scale in SCALES:
+        g = gradient(PSD(scale=scale), latents, reward=LinearReward(torch.full((3,), float("nan"))))
+        assert g.isnan().all()
+
+
+def test_without_a_reward_it_says_so(latents: Tensor) -> None:
+    with pytest.raises(UsageError, match="reward"):
+        gradient(PSD(), latents)
+
+
+# Fixed points of the formulation: where the mean gradient over pairs is zero.
+
+
+def fixed_point_shift(scale: str, preference: float, length: float) -> float:
+    """How far along b/|b| the fixed point of the base is moved, for a reward of gradient length |b|."""
+    prior = gaussian_prior()
+    alpha, sigma = (x.item() for x in prior.alpha_sigma(torch.tensor([450])))
+    variance = alpha**2 * STD**2 + sigma**2
+    return {
+        "one": preference * alpha * STD**2 / sigma * 2 / sqrt(pi),
+        "linear": 2 * preference * alpha**2 * STD**4 / variance * length,
+        "ema": preference * sqrt(pi) * alpha * STD**2 / sigma,
+    }[scale]
+
+
+@pytest.mark.parametrize("length", [0.5, 2.0])
+@pytest.mark.parametrize("scale", ["one", "linear", "ema"])
+def test_fixed_point(scale: str, length: float) -> None:
+    """With 1 as temperature and no bound on the gap; `one` and `ema` do not depend on the reward's units."""
+    pairs, preference = 60_000, 0.7
+    psd = PSD(
+        guidance_scale=1.0,
+        scale=scale,
+        preference_scale=preference,
+        per_view=True,
+        temperature=1.0,
+        max_gap=1e9,
+    )
+    reward = LinearReward(DIRECTION / DIRECTION.norm() * length)
+    shift = fixed_point_shift(scale, preference, length)
+    latents = (MEAN + shift * UNIT).expand(pairs, -1, -1, -1)
+    assert_mean_is(gradient(psd, latents, reward=reward), 0.0)
+    with pytest.raises(AssertionError, match="standard errors"):
+        assert_mean_is(gradient(psd, MEAN.expand(pairs, -1, -1, -1), reward=reward), 0.0)

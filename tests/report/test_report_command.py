@@ -1,0 +1,71 @@
+"""The command: what goes to stdout and what into files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_up_runs import PROMPTS, RunMaker
+
+from psdbench.cli.report import Format, report
+
+Maker = Callable[..., RunMaker]
+
+
+def test_without_output_everything_is_written_and_the_table_printed(
+    make_run: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker = make_run(prompts=PROMPTS[:2], seeds=[0])
+    assert report([maker.run]) == 0
+    out, err = capsys.readouterr()
+    assert "| psd" in out
+    assert "report.md" in err
+    assert (maker.run / "report" / "contact" / "overview.png").is_file()
+
+
+def test_data_on_stdout(make_run: Maker, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = make_run(prompts=PROMPTS[:2], seeds=[0])
+    report([maker.run], format=Format.json)
+    out = capsys.readouterr().out
+    assert json.loads(out)["baseline"] == "sds"
+    assert out == (maker.run / "report" / "table.json").read_text()
+    report([maker.run], format=Format.csv)
+    assert capsys.readouterr().out == (maker.run / "report" / "table.csv").read_text()
+
+
+def test_output_is_a_file_or_a_folder(
+    make_run: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker = make_run(prompts=PROMPTS[:2], seeds=[0])
+    report([maker.run], format=Format.csv, output=tmp_path / "numbers" / "all.csv")
+    assert [p.name for p in (tmp_path / "numbers").iterdir()] == ["all.csv"]
+    report([maker.run], output=tmp_path / "page" / "index.md")
+    assert {p.name for p in (tmp_path / "page").iterdir()} == {"index.md", "contact"}
+    report([maker.run], output=tmp_path / "whole")
+    assert (tmp_path / "whole" / "cost.csv").is_file()
+    assert not (maker.run / "report").exists()
+
+
+def test_several_runs_are_printed_and_written_only_where_asked(
+    make_run: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = make_run("one", ["sds"], PROMPTS[:2], [0]), make_run("two", ["psd"], PROMPTS[:2], [0])
+    report([one.run, two.run])
+    assert "**psd** against sds" in capsys.readouterr().out
+    assert not (one.run / "report").exists()
+    report([one.run, two.run], output=tmp_path / "both")
+    assert (tmp_path / "both" / "report.md").read_text().startswith("# one, two")
+
+
+def test_corrupt_results_are_told_and_give_their_exit_code(
+    make_run: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maker = make_run(prompts=PROMPTS[:2], seeds=[0])
+    folder = next((maker.run / "jobs").iterdir())
+    (folder / "scores.json").write_text("{}")
+    assert report([maker.run]) == 5
+    out, err = capsys.readouterr()
+    assert folder.name in err
+    assert "1 of 4 jobs without a result (1 corrupt)" in out
