@@ -78,14 +78,14 @@ class OptimizeConfig:
     """steps between two checkpoints; a killed run loses at most so many"""
 
     def __post_init__(self) -> None:
-        _require(self.steps > 0, "optimize.steps must be at least 1")
-        _require(self.views > 0, "optimize.views must be at least 1")
-        _require(self.size > 0 and self.size % 8 == 0, "optimize.size must be a positive multiple of 8")
-        _require(self.checkpoint_every > 0, "optimize.checkpoint_every must be at least 1")
+        _require(self.steps > 0, "steps must be at least 1")
+        _require(self.views > 0, "views must be at least 1")
+        _require(self.size > 0 and self.size % 8 == 0, "size must be a positive multiple of 8")
+        _require(self.checkpoint_every > 0, "checkpoint_every must be at least 1")
         times = (self.timestep_min, self.timestep_max_end, self.timestep_max_start)
         _require(
             0 < times[0] <= min(times[1:]) and max(times[1:]) <= 1,
-            "need 0 < optimize.timestep_min <= timestep_max_end, timestep_max_start <= 1",
+            "need 0 < timestep_min <= timestep_max_end, timestep_max_start <= 1",
         )
 
 
@@ -101,9 +101,9 @@ class EvaluateConfig:
     """enlargement of the video frames"""
 
     def __post_init__(self) -> None:
-        _require(self.size > 0, "evaluate.size must be at least 1")
-        _require(self.turntable_frames > 0, "evaluate.turntable_frames must be at least 1")
-        _require(self.turntable_scale > 0, "evaluate.turntable_scale must be at least 1")
+        _require(self.size > 0, "size must be at least 1")
+        _require(self.turntable_frames > 0, "turntable_frames must be at least 1")
+        _require(self.turntable_scale > 0, "turntable_scale must be at least 1")
 
 
 @dataclass(frozen=True)

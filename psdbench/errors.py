@@ -72,7 +72,8 @@ class Interrupted(PsdbenchError):
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UsageError:
     """The error for a name that does not exist, with the nearest one that does: ``did you mean 'psd'?``."""
     names = sorted(known)
-    near = get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    near = [other for other in names if len(name) > 1 and other.startswith(name.lower())]
+    near = near or get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     near.sort(key=lambda other: other[:1] != name[:1].lower())  # few people mistype the first letter
     suffix = f" in {where}" if where else ""
     remedy = f"did you mean '{near[0]}'? " if near else ""

@@ -11,17 +11,17 @@ from statistics import median
 from psdbench import registry
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
+from psdbench.launch.threads import WORKER_MB
 from psdbench.store.manifest import read_json, read_manifest
 from psdbench.store.run import job_folder
 
-STEP_SECONDS = {"sds": 0.06, "psd": 0.09, "vsd": 0.11}
-"""one view of 64 x 64 pixels with the embedded prior on two idle CPU cores"""
+STEP_SECONDS = {"sds": 0.065, "psd": 0.1, "vsd": 0.12}
+"""one view of 64 x 64 pixels with the embedded prior on one thread of an idle CPU"""
 OTHER_STEP_SECONDS = 0.1
 EVALUATE_SECONDS = 3.0
 """rig, turntable and scoring of one job"""
 START_SECONDS = 15.0
 """imports and models of a worker"""
-WORKER_MB = 1200.0
 RENDERS_MB = 0.3
 
 
@@ -43,9 +43,7 @@ def forecast(jobs: Sequence[JobSpec], out: Path, workers: int) -> Forecast:
     measured = measured_step_seconds(jobs, out)
     step_seconds = {spec.method: measured.get(spec.method) or _built_in(spec) for spec in jobs}
     seconds = _total(left, step_seconds, workers)
-    basis = (
-        f"{len(measured)} methods measured in {out}" if measured else "two idle CPU cores, measured before"
-    )
+    basis = f"{len(measured)} methods measured in {out}" if measured else "idle cores"
     return Forecast(
         len(jobs), len(left), seconds, _disk_mb(left, workers), WORKER_MB * workers, basis if seconds else ""
     )
@@ -81,7 +79,7 @@ def _total(left: Sequence[JobSpec], step_seconds: dict[str, float | None], worke
         if rate is None:
             return None
         total += count * (rate * left[0].protocol.optimize.steps + EVALUATE_SECONDS)
-    return START_SECONDS + total  # more workers share the same cores: they do not divide the work
+    return START_SECONDS + total / workers
 
 
 def _disk_mb(left: Sequence[JobSpec], workers: int) -> float:

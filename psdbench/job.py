@@ -202,6 +202,8 @@ def unscored(folder: Path, metrics: Iterable[str], models: Models) -> list[str]:
 
 
 def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
+    import torch
+
     from psdbench.optimize import optimize
 
     spec, name = task.spec, task.folder.name
@@ -223,6 +225,7 @@ def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
         "seconds_by_part": result.seconds_by_part,
         "steps": steps,
         "peak_memory_mb": peak_memory_mb(models.device),
+        "threads": torch.get_num_threads(),
     }
     atomic.write_json(task.folder / COST, cost)
     return (*result.files, COST)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 METHODS_PACKAGE = "psdbench.methods"
 WORLD = "shapes"
 """the name of the embedded world: of its prior, and the ending of its scorers' ids"""
+GET_WEIGHTS = "reinstall psdbench, or make the embedded weights with: psdbench world train"
 REWARD = "hps"
 """the scorer that steers by default, where the prior's family has it"""
 
@@ -184,7 +185,7 @@ def world_folder(part: str) -> Path:
     if not folder.is_dir():
         raise EnvironmentProblem(
             f"the embedded weights are not there: {folder}",
-            "reinstall psdbench, or make them with: psdbench world train",
+            GET_WEIGHTS,
         )
     return folder
 

@@ -28,7 +28,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     try:
         return cls(**converted)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{where}: {error}", f"see the fields of {cls.__name__}: psdbench list") from error
+        raise UsageError(f"{where}: {error}", "change the value, or leave it out for the default") from error
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
@@ -109,7 +109,8 @@ def _any_of(value: Any, hints: tuple[Any, ...], where: str) -> Any:
 
 
 def _wrong(value: Any, hint: Any, where: str) -> UsageError:
-    return UsageError(f"{where} must be {_name(hint)}, not {value!r}", "see: psdbench list methods")
+    remedy = "change the value, or leave it out for the default"
+    return UsageError(f"{where} must be {_name(hint)}, not {value!r}", remedy)
 
 
 def _name(hint: Any) -> str:

@@ -97,9 +97,6 @@ def tiny_prior(tiny_prior_folder: Path):
 def shapes_prior():
     """The embedded prior with its trained weights."""
     from psdbench.priors.diffusers import DiffusersPrior
+    from psdbench.world import weights_folder
 
-    world = pytest.importorskip("psdbench.world.weights", reason="the embedded weights are not there yet")
-    folder = world.weights_folder() / "prior"
-    if not (folder / "unet").is_dir():
-        pytest.skip("the embedded weights are not there yet")
-    return DiffusersPrior.load(folder)
+    return DiffusersPrior.load(weights_folder() / "prior")

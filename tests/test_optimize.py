@@ -24,6 +24,11 @@ from psdbench.priors.gaussian import GaussianPrior
 STEPS = 12
 
 
+@pytest.fixture(autouse=True)
+def warnings_reach_caplog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("psdbench"), "propagate", True)
+
+
 class Redness:
     """A reward in closed form: more red, less green."""
 
@@ -62,8 +67,7 @@ def kill_after(steps: int) -> Callable[[Any], None]:
 
 def last_state(folder: Path, spec: JobSpec) -> dict[str, Tensor]:
     stored = checkpoint.load_newest(folder, spec.id)
-    assert stored is not None
-    assert stored.step == STEPS
+    assert stored is not None and stored.step == STEPS  # noqa: PT018
     return stored.tensors
 
 
@@ -93,12 +97,8 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     with pytest.raises(Killed):
         run(spec, DiffusersPrior.load(tiny_prior_folder), tmp_path / "cut", on_step=kill_after(8))
     steps: list[int] = []
-    rest = run(
-        spec,
-        DiffusersPrior.load(tiny_prior_folder),
-        tmp_path / "cut",
-        on_step=lambda row: steps.append(row.step),
-    )
+    prior = DiffusersPrior.load(tiny_prior_folder)
+    rest = run(spec, prior, tmp_path / "cut", on_step=lambda row: steps.append(row.step))
     assert steps == list(range(5, STEPS))
     assert rest.counters == whole.counters
     assert rest.trace == whole.trace

@@ -77,7 +77,7 @@ def test_metrics_are_not_part_of_a_job(options: dict[str, Any]) -> None:
         ({"methods": ("psd",)}, "method 'psd' ranks images by a reward"),
         ({"prompts": ()}, "no prompts given"),
         ({"seeds": 0}, "seeds must be"),
-        ({"tables": {"optimize": {"size": 63}}}, "optimize.size must be a positive multiple of 8"),
+        ({"tables": {"optimize": {"size": 63}}}, "optimize: size must be a positive multiple of 8"),
     ],
 )
 def test_refusals(options: dict[str, Any], change: dict[str, Any], message: str) -> None:
@@ -105,3 +105,6 @@ def test_forecast_learns_from_finished_jobs(options: dict[str, Any], tmp_path: P
     after = forecast(plan.jobs, tmp_path / "run", workers=1)
     assert after.seconds is not None
     assert 200 < after.seconds < 250
+    assert forecast(plan.jobs, tmp_path / "run", workers=2).seconds == pytest.approx(
+        15 + (after.seconds - 15) / 2
+    )

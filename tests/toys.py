@@ -104,6 +104,15 @@ def set_up(method: Method, prior: Any, streams: Streams, prompt: str = "y", nega
     return method.setup(Setting(prior, text, streams, steps=100))
 
 
+def gaussian_gradient(
+    method: Method, latents: Tensor, *, seed: int = 1, reward: Any = None, **kwargs: Any
+) -> Tensor:
+    """One step of a method on a fresh Gaussian prior."""
+    prior, streams = gaussian_prior(), kwargs.pop("streams", None) or Streams(seed)
+    state = set_up(method, prior, streams)
+    return method.gradient(make_step(prior, latents, streams, reward=reward, state=state, **kwargs))
+
+
 def assert_mean_is(samples: Tensor, expected: Tensor | float, errors: float = 5.0) -> None:
     """The mean over the first dimension equals `expected` within so many standard errors, per coordinate."""
     mean, error = samples.mean(0), samples.std(0) / len(samples) ** 0.5

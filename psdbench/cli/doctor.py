@@ -75,12 +75,12 @@ def compute() -> Iterator[Check]:
     """Cores, torch's threads and the GPU."""
     import torch
 
-    from psdbench.launch.local import cores, default_workers, threads_per_worker
+    from psdbench.launch.threads import cores, default_workers, threads_per_worker
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     workers = default_workers(device)
     wish = os.environ.get("OMP_NUM_THREADS", "not set")
-    shares = f"{workers} workers x {threads_per_worker(workers)} threads"
+    shares = f"{workers} workers x {threads_per_worker()} threads"
     yield Check("cpu", "ok", f"{cores()} cores; default: {shares}; OMP_NUM_THREADS {wish}")
     name = torch.cuda.get_device_name() if device == "cuda" else "none usable; the embedded prior needs none"
     yield Check("gpu", "ok" if device == "cuda" else "optional", name)
@@ -104,18 +104,19 @@ def models() -> Iterator[Check]:
     """The embedded prior and the scorers, with the hash of their weights."""
     from psdbench import registry
 
-    yield _model("prior shapes", lambda: registry.prior_ref(registry.WORLD).sha256)
+    yield _model("prior", registry.WORLD, lambda name: registry.prior_ref(name).sha256)
     for name in registry.metrics():
-        yield _model(f"metric {name}", lambda name=name: registry.scorer_ref(name).sha256)  # type: ignore[misc]
+        yield _model("metric", name, lambda name: registry.scorer_ref(name).sha256)
 
 
-def _model(topic: str, sha256: Callable[[], str]) -> Check:
+def _model(kind: str, name: str, sha256: Callable[[str], str]) -> Check:
     from psdbench.errors import PsdbenchError
+    from psdbench.registry import GET_WEIGHTS
 
     try:
-        return Check(topic, "ok", f"sha256 {sha256()[:16]}")
+        return Check(f"{kind} {name}", "ok", f"sha256 {sha256(name)[:16]}")
     except PsdbenchError as error:
-        return Check(topic, "missing", str(error), error.remedy)
+        return Check(f"{kind} {name}", "missing", str(error), GET_WEIGHTS)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ def plan(
     """Show what run would do with the same arguments: jobs, time, disk and memory. Computes nothing."""
     settings = o.gather(locals())
     from psdbench.forecast import forecast
-    from psdbench.launch.local import default_workers
+    from psdbench.launch.threads import default_workers
     from psdbench.plan import make_plan
 
     made = make_plan(settings)

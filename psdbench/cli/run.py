@@ -55,8 +55,9 @@ def run(
 def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     """Run a plan's jobs in its folder with progress on stderr."""
     from psdbench.job import Task
-    from psdbench.launch.local import default_workers, run_jobs
+    from psdbench.launch.local import run_jobs
     from psdbench.launch.progress import make_display
+    from psdbench.launch.threads import default_workers
     from psdbench.store.run import job_folder, open_run, write_run
 
     open_run(plan.out)

@@ -1,7 +1,6 @@
 """The local launcher: in this process with one worker, else one long-lived spawned process per worker.
 
-Threads are shared out once: workers x threads never exceeds the cores, for two processes of two threads on
-two cores were measured to run 6 to 10 times slower. A worker that dies is replaced, its job tried again.
+A worker that dies is replaced and its job tried again.
 """
 
 from __future__ import annotations
@@ -21,32 +20,12 @@ from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execu
 from psdbench.launch.backlog import BUSY_PAUSE, MAX_ATTEMPTS, Backlog
 from psdbench.launch.notes import forward_warnings, quiet_libraries
 from psdbench.launch.stop import StopRequest
+from psdbench.launch.threads import cores, max_workers, set_threads, threads_per_worker
 from psdbench.launch.worker import serve
 
-THREADS_PER_WORKER = 2
 STOP_SECONDS = 120.0
 """how long a worker may take to finish its step and write a checkpoint"""
 Report = Callable[[Event], None]
-
-
-def cores() -> int:
-    """The CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_workers(device: str = "cpu") -> int:
-    """The number of workers when none is asked for: one on a GPU, else one per two cores.
-
-    Small models gain little from more than two threads, and one worker loads its models only once.
-    """
-    return 1 if device == "cuda" else max(1, cores() // THREADS_PER_WORKER)
-
-
-def threads_per_worker(workers: int) -> int:
-    """torch threads of each worker: its share of the cores, or OMP_NUM_THREADS where that is less."""
-    share = max(1, cores() // workers)
-    wished = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, max(1, int(wished))) if wished.isdecimal() else share
 
 
 def run_jobs(tasks: Sequence[Task], workers: int, device: str, report: Report) -> list[Outcome]:
@@ -55,7 +34,10 @@ def run_jobs(tasks: Sequence[Task], workers: int, device: str, report: Report) -
     Raises Interrupted after SIGINT or SIGTERM, when all work is in checkpoints, and EnvironmentProblem.
     """
     quiet_libraries()
-    workers = max(1, min(workers, cores(), len(tasks)))
+    if device == "cpu" and workers > max_workers():
+        text = f"{workers} workers x {threads_per_worker()} threads exceed {cores()} cores: {max_workers()} workers"
+        report(Event("note", "", text=text))
+        workers = max_workers()
     with StopRequest() as stop:
         forward_warnings(lambda text: report(Event("note", "", text=text)))
         watch = Watch(report, lambda: stop.number or 0)
@@ -66,15 +48,14 @@ def run_jobs(tasks: Sequence[Task], workers: int, device: str, report: Report) -
             outcomes.append(done) if done else open_tasks.append(task)
         for status, count in Counter(outcome.status for outcome in outcomes).items():
             report(Event("settled", "", step=count, status=status))
-        if workers == 1:
+        workers = min(workers, len(open_tasks))
+        if workers <= 1:
             return outcomes + _run_here(open_tasks, models, watch)
-        return outcomes + Pool(min(workers, len(open_tasks)), device, watch).run(open_tasks)
+        return outcomes + Pool(workers, device, watch).run(open_tasks)
 
 
 def _run_here(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:
-    import torch
-
-    torch.set_num_threads(threads_per_worker(1))
+    set_threads(models.device)
     backlog, outcomes = Backlog(tasks), list[Outcome]()
     while len(backlog):
         watch.check()
@@ -111,14 +92,12 @@ class Pool:
 
     def __init__(self, count: int, device: str, watch: Watch) -> None:
         self.count, self.device, self.watch = count, device, watch
-        self.threads = threads_per_worker(max(1, count))
         self.outcomes: list[Outcome] = []
         self.workers: list[Worker] = []
 
     def run(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Execute all tasks; see `run_jobs`."""
         self.backlog = Backlog(tasks)
-        os.environ["OMP_NUM_THREADS"] = str(self.threads)  # before the workers import torch
         try:
             while len(self.backlog) or any(worker.task for worker in self.workers):
                 self.watch.check()
@@ -143,9 +122,7 @@ class Pool:
     def _start(self) -> Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=serve, args=(theirs, self.device, self.threads, os.getpid()), daemon=True
-        )
+        process = context.Process(target=serve, args=(theirs, self.device, os.getpid()), daemon=True)
         process.start()
         theirs.close()
         self.workers.append(Worker(process, ours))

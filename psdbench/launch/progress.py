@@ -185,7 +185,9 @@ class LiveTable:
             table.add_column(name, justify="right")
         for name, job in self.tally.running.items():
             left = duration((job.steps - job.step) / job.rate) if job.rate else ""
-            step = f"{job.step}/{job.steps}" if job.step < job.steps else "scoring" if job.steps else "loading"
+            step = (
+                f"{job.step}/{job.steps}" if job.step < job.steps else "scoring" if job.steps else "loading"
+            )
             table.add_row(Text(printable(name)), step, f"{job.rate:.1f}" if job.rate else "", left)
         return table
 

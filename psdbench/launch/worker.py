@@ -13,14 +13,13 @@ from psdbench.errors import Interrupted, PsdbenchError
 from psdbench.job import Event, Models, Task, Watch, execute
 from psdbench.launch.notes import forward_warnings
 from psdbench.launch.stop import StopRequest
+from psdbench.launch.threads import set_threads
 
 
-def serve(connection: Connection, device: str, threads: int, parent: int) -> None:
+def serve(connection: Connection, device: str, parent: int) -> None:
     """Execute the tasks that arrive until the parent closes the pipe, sends None or dies."""
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
-    torch.set_num_threads(threads)
+    set_threads(device)
     models = Models(device)
     with StopRequest((signal.SIGTERM,)) as stop:
 

@@ -14,7 +14,7 @@ from psdbench import registry
 from psdbench.config import JobSpec, OptimizeConfig, Protocol
 from psdbench.errors import Interrupted
 from psdbench.job import Event, Task
-from psdbench.launch import local
+from psdbench.launch import local, threads
 from psdbench.plan import resolve_params
 from psdbench.store.manifest import read_manifest
 from psdbench.store.run import job_folder
@@ -38,6 +38,7 @@ def results(tasks: list[Task]) -> list[bytes]:
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "cores", lambda: 2)
+    monkeypatch.setattr(threads, "cores", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -86,8 +87,9 @@ def test_a_job_that_kills_every_worker_fails_with_the_reason(tmp_path: Path, tin
     assert manifest.status == "failed"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("workers", "number"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGTERM)]
+)
 def test_signals_stop_after_the_step(
     tmp_path: Path, tiny_prior_folder: Path, workers: int, number: signal.Signals
 ) -> None:
@@ -145,27 +147,10 @@ def run_and_tell(tasks: list[Task], queue: multiprocessing.Queue) -> None:  # ty
     queue.put(started)
 
 
-@pytest.mark.parametrize(
-    ("cores", "omp", "workers", "threads"),
-    [
-        (2, "", 1, 2),
-        (2, "", 2, 1),
-        (2, "1", 1, 1),
-        (16, "", 8, 2),
-        (16, "4", 2, 4),
-        (16, "64", 2, 8),
-        (2, "x", 1, 2),
-    ],
-)
-def test_threads_never_exceed_the_cores(
-    monkeypatch: pytest.MonkeyPatch, cores: int, omp: str, workers: int, threads: int
+def test_more_workers_than_the_cores_carry_are_refused_with_a_note(
+    tmp_path: Path, tiny_prior_folder: Path, monkeypatch: pytest.MonkeyPatch, reference: list[bytes]
 ) -> None:
-    monkeypatch.setattr(local, "cores", lambda: cores)
-    monkeypatch.setenv("OMP_NUM_THREADS", omp)
-    assert local.threads_per_worker(workers) == threads
-    assert workers * threads <= cores
-
-
-def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert local.default_workers("cuda") == 1
-    assert 1 <= local.default_workers() <= local.cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    events = list[Event]()
+    local.run_jobs(make_tasks(tmp_path, tiny_prior_folder, count=1), 2, "cpu", events.append)
+    assert events[0].text == "2 workers x 2 threads exceed 2 cores: 1 workers"

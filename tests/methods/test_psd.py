@@ -1,10 +1,8 @@
-"""PSD: identities with SDS and VSD, invariances, and its fixed points on the Gaussian prior."""
+"""PSD: identities with SDS and VSD, invariances, and what it asks of prior and reward."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import pi, sqrt
-from typing import Any
 
 import pytest
 import torch
@@ -14,11 +12,9 @@ from psdbench.methods.vsd import VSD
 from torch import Tensor
 from toys import (
     DIRECTION,
-    MEAN,
-    STD,
     FirstIsBetter,
     LinearReward,
-    assert_mean_is,
+    gaussian_gradient,
     gaussian_prior,
     make_step,
     set_up,
@@ -26,19 +22,10 @@ from toys import (
 )
 
 from psdbench.errors import UsageError
+from psdbench.guidance import noise_pool, weights
 from psdbench.streams import Streams, randn
 
 SCALES = ("one", "linear", "ema", "bt", "gate")
-UNIT = (DIRECTION / DIRECTION.norm()).view(3, 1, 1)
-
-
-def gradient(
-    method: PSD | SDS, latents: Tensor, *, seed: int = 1, reward: Any = None, **kwargs: Any
-) -> Tensor:
-    """One step of a method on a fresh Gaussian prior."""
-    prior, streams = gaussian_prior(), kwargs.pop("streams", None) or Streams(seed)
-    state = set_up(method, prior, streams)
-    return method.gradient(make_step(prior, latents, streams, reward=reward, state=state, **kwargs))
 
 
 @pytest.fixture
@@ -94,7 +81,7 @@ def test_equal_rewards_leave_the_base(scale: str, latents: Tensor) -> None:
     reward = LinearReward(torch.zeros(3))
     for per_view in (False, True):
         psd = PSD(scale=scale, per_view=per_view, temperature=1e-3)
-        assert torch.equal(gradient(psd, latents, reward=reward), gradient(SDS(), latents))
+        assert torch.equal(gaussian_gradient(psd, latents, reward=reward), gaussian_gradient(SDS(), latents))
 
 
 @pytest.mark.parametrize("cfg_pair", ["same", "text"])
@@ -110,7 +97,9 @@ def test_a_pair_of_equals_has_no_preference_term(pair: str, cfg_pair: str, laten
     step.state = set_up(psd, step.prior, streams)
     if pair == "two_t":
         step.schedule = replace(step.schedule, min=0.3, max_start=0.3, max_end=0.3)
-    torch.testing.assert_close(psd.gradient(step), gradient(SDS(), latents, **kwargs), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        psd.gradient(step), gaussian_gradient(SDS(), latents, **kwargs), rtol=1e-5, atol=1e-5
+    )
 
 
 # Invariances.
@@ -120,11 +109,11 @@ def test_a_pair_of_equals_has_no_preference_term(pair: str, cfg_pair: str, laten
 @pytest.mark.parametrize("per_view", [False, True])
 def test_swapping_the_noises_changes_nothing(base_at: str, per_view: bool, latents: Tensor) -> None:
     psd = PSD(base_at=base_at, per_view=per_view, preference_scale=2.0)
-    one = gradient(psd, latents, reward=LinearReward())
-    two = gradient(psd, latents, reward=LinearReward(), streams=swap(Streams(1)))
+    one = gaussian_gradient(psd, latents, reward=LinearReward())
+    two = gaussian_gradient(psd, latents, reward=LinearReward(), streams=swap(Streams(1)))
     torch.testing.assert_close(one, two)
     base_at_first = [
-        gradient(replace(psd, base_at="first"), latents, reward=LinearReward(), streams=streams)
+        gaussian_gradient(replace(psd, base_at="first"), latents, reward=LinearReward(), streams=streams)
         for streams in (None, swap(Streams(1)))
     ]
     assert not torch.allclose(*base_at_first), "the base at the first noise does depend on the order"
@@ -140,7 +129,7 @@ def swap(streams: Streams) -> Streams:
 
 def test_linear_in_the_preference_scale(latents: Tensor) -> None:
     g = [
-        gradient(PSD(preference_scale=scale, weighting="uniform"), latents, reward=LinearReward())
+        gaussian_gradient(PSD(preference_scale=scale, weighting="uniform"), latents, reward=LinearReward())
         for scale in (0.0, 1.0, 4.0)
     ]
     torch.testing.assert_close(g[2] - g[0], 4 * (g[1] - g[0]), rtol=1e-4, atol=1e-4)
@@ -163,81 +152,57 @@ def test_winner_and_sign_are_right(latents: Tensor) -> None:
         reward.append(torch.einsum("nchw,c->", x0, DIRECTION))
     win, lose = (0, 1) if reward[0] > reward[1] else (1, 0)
     expected = sigma**2 * (rho[0] + 2.0 * (rho[win] - rho[lose]))
-    g = gradient(PSD(preference_scale=2.0, scale="one"), latents, reward=LinearReward())
+    g = gaussian_gradient(PSD(preference_scale=2.0, scale="one"), latents, reward=LinearReward())
     torch.testing.assert_close(g, expected, rtol=1e-4, atol=1e-4)
-    best_of_two = gradient(PSD(preference_scale=0.0, base_at="win"), latents, reward=LinearReward())
+    best_of_two = gaussian_gradient(PSD(preference_scale=0.0, base_at="win"), latents, reward=LinearReward())
     torch.testing.assert_close(best_of_two, sigma**2 * rho[win], rtol=1e-4, atol=1e-4)
-    mean = gradient(PSD(preference_scale=0.0, base_at="mean"), latents, reward=LinearReward())
+    mean = gaussian_gradient(PSD(preference_scale=0.0, base_at="mean"), latents, reward=LinearReward())
     torch.testing.assert_close(mean, sigma**2 * (rho[0] + rho[1]) / 2, rtol=1e-4, atol=1e-4)
-
-
-def test_scales_of_the_gap(latents: Tensor) -> None:
-    """Each s(Δ), read off the size of the preference term; Δ itself from the linear scale with τ = 1."""
-    base = gradient(SDS(), latents)
-
-    def term(**kwargs: Any) -> Tensor:
-        return gradient(PSD(**kwargs), latents, reward=LinearReward()) - base
-
-    one, gap = term(scale="one"), term(scale="linear", temperature=1.0)
-    delta = (gap / one).mean().item()
-    assert delta > 0
-    close = {"rtol": 1e-3, "atol": 1e-4}
-    torch.testing.assert_close(gap, delta * one, **close)
-    torch.testing.assert_close(term(scale="linear", temperature=0.5), 2 * gap, **close)
-    torch.testing.assert_close(term(scale="ema"), one, **close)  # the first gap is the mean
-    torch.testing.assert_close(term(scale="ema", max_gap=0.25), 0.25 * one, **close)
-    sigmoid = 1 / (1 + torch.tensor(delta / 0.3).exp())
-    torch.testing.assert_close(term(scale="bt", temperature=0.3), sigmoid * one, **close)
-    torch.testing.assert_close(term(scale="gate", temperature=delta * 0.99), one, **close)
-    assert not term(scale="gate", temperature=delta * 1.01).any()
-
-
-def test_ema_divides_by_the_running_mean_of_the_gaps(latents: Tensor) -> None:
-    def run(method: PSD | SDS) -> list[Tensor]:
-        prior, streams = gaussian_prior(), Streams(1)
-        kwargs = {"reward": LinearReward(), "state": set_up(method, prior, streams)}
-        return [method.gradient(make_step(prior, latents, streams, index=i, **kwargs)) for i in range(6)]
-
-    base = run(SDS())
-    one, linear, ema = (
-        [g - b for g, b in zip(run(PSD(scale=s, temperature=1.0, max_gap=1e9)), base, strict=True)]
-        for s in ("one", "linear", "ema")
-    )
-    gaps = [(a / b).mean() for a, b in zip(linear, one, strict=True)]
-    for i in range(6):
-        share = [0.1 * 0.9 ** (i - j) for j in range(i + 1)]
-        mean = sum(s * g for s, g in zip(share, gaps[: i + 1], strict=True)) / sum(share)
-        torch.testing.assert_close(ema[i], gaps[i] / mean * one[i], rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "progress", "timestep", "factor"),
-    [
-        ("const", 0.7, 450, 1.0),
-        ("linear", 0.7, 450, 0.3),
-        ("cosine", 0.5, 450, 0.5),
-        ("cosine", 0.0, 450, 1.0),
-        ("t_gate", 0.5, 450, 1.0),
-        ("t_gate", 0.5, 550, 0.0),
-    ],
-)
-def test_schedules_of_lambda(
-    schedule: str, progress: float, timestep: int, factor: float, latents: Tensor
-) -> None:
-    kwargs = {"reward": LinearReward(), "progress": progress, "timestep": timestep}
-    scheduled = gradient(PSD(preference_schedule=schedule, preference_scale=2.0), latents, **kwargs)
-    constant = gradient(PSD(preference_scale=2.0 * factor), latents, **kwargs)
-    torch.testing.assert_close(scheduled, constant, rtol=1e-4, atol=1e-4)
 
 
 def test_per_view_ranks_each_view_by_itself(latents: Tensor) -> None:
     psd = PSD(scale="one", per_view=True, preference_scale=3.0)
-    together = gradient(psd, latents, reward=LinearReward())
-    sets = gradient(replace(psd, per_view=False), latents, reward=LinearReward())
-    base = gradient(SDS(), latents)
+    together = gaussian_gradient(psd, latents, reward=LinearReward())
+    sets = gaussian_gradient(replace(psd, per_view=False), latents, reward=LinearReward())
+    base = gaussian_gradient(SDS(), latents)
     signs = ((together - base) / (sets - base)).flatten(1)
     torch.testing.assert_close(signs.abs(), torch.ones_like(signs), rtol=1e-2, atol=0)
     assert {-1, 1} == set(signs.sign().flatten().int().tolist()), "some views rank the other way than the set"
+
+
+def test_pair_without_guidance_takes_the_text_branch_alone(tiny_prior) -> None:
+    """Not on Gaussians: where all share one spread, guidance cancels in ρ_w - ρ_l."""
+    latents, terms = randn((1, 8, 16, 16), Streams(0)["test"]), {}
+    base = SDS().gradient(viewed_step(tiny_prior, latents, Streams(0)))
+    for cfg_pair in ("same", "text"):
+        psd, streams = PSD(cfg_pair=cfg_pair, scale="one"), Streams(0)
+        state = set_up(psd, tiny_prior, streams)
+        step = viewed_step(tiny_prior, latents, streams, state=state, reward=FirstIsBetter())
+        terms[cfg_pair] = psd.gradient(step) - base
+    streams = Streams(0)
+    step = viewed_step(tiny_prior, latents, streams)
+    pool = noise_pool(step, torch.cat([step.noise(), step.noise("pair_noise")]), 7.5)
+    weight = weights(step, pool, "sds")[0]
+    rho = {"same": pool.residuals, "text": pool.eps_text - pool.noises}
+    for cfg_pair, term in terms.items():
+        expected = weight * (rho[cfg_pair][0] - rho[cfg_pair][1])
+        torch.testing.assert_close(term, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(terms["same"], terms["text"], atol=1e-2)
+
+
+def test_pair_of_two_timesteps_shares_a_noise_and_weighs_each_by_its_own_t(latents: Tensor) -> None:
+    g = gaussian_gradient(
+        PSD(pair="two_t", scale="one", preference_scale=2.0), latents, reward=FirstIsBetter()
+    )
+    streams = Streams(1)
+    step = make_step(gaussian_prior(), latents, streams)
+    other = step.schedule.sample(0.0, streams["pair_noise"], 1000)
+    assert other != 450
+    noise, rho = step.noise(), []
+    for t in (450, other):
+        pool = noise_pool(step, noise, 7.5, timesteps=torch.full((1, 4), t))
+        rho.append((1 - step.prior.alphas_cumprod[t]) * pool.residuals[0])
+    torch.testing.assert_close(g, rho[0] + 2.0 * (rho[0] - rho[1]), rtol=1e-4, atol=1e-4)
 
 
 def test_rank_on_a_ddim_chain_costs_its_steps(tiny_prior) -> None:
@@ -267,46 +232,10 @@ def test_reward_is_asked_without_a_graph_and_gets_no_gradient(tiny_prior) -> Non
 def test_a_reward_that_is_nan_shows_in_the_gradient(latents: Tensor) -> None:
     """Not a number must not pass for a tie: the optimizer's guard has to see it."""
     for scale in SCALES:
-        g = gradient(PSD(scale=scale), latents, reward=LinearReward(torch.full((3,), float("nan"))))
+        g = gaussian_gradient(PSD(scale=scale), latents, reward=LinearReward(torch.full((3,), float("nan"))))
         assert g.isnan().all()
 
 
 def test_without_a_reward_it_says_so(latents: Tensor) -> None:
     with pytest.raises(UsageError, match="reward"):
-        gradient(PSD(), latents)
-
-
-# Fixed points of the formulation: where the mean gradient over pairs is zero.
-
-
-def fixed_point_shift(scale: str, preference: float, length: float) -> float:
-    """How far along b/|b| the fixed point of the base is moved, for a reward of gradient length |b|."""
-    prior = gaussian_prior()
-    alpha, sigma = (x.item() for x in prior.alpha_sigma(torch.tensor([450])))
-    variance = alpha**2 * STD**2 + sigma**2
-    return {
-        "one": preference * alpha * STD**2 / sigma * 2 / sqrt(pi),
-        "linear": 2 * preference * alpha**2 * STD**4 / variance * length,
-        "ema": preference * sqrt(pi) * alpha * STD**2 / sigma,
-    }[scale]
-
-
-@pytest.mark.parametrize("length", [0.5, 2.0])
-@pytest.mark.parametrize("scale", ["one", "linear", "ema"])
-def test_fixed_point(scale: str, length: float) -> None:
-    """With 1 as temperature and no bound on the gap; `one` and `ema` do not depend on the reward's units."""
-    pairs, preference = 60_000, 0.7
-    psd = PSD(
-        guidance_scale=1.0,
-        scale=scale,
-        preference_scale=preference,
-        per_view=True,
-        temperature=1.0,
-        max_gap=1e9,
-    )
-    reward = LinearReward(DIRECTION / DIRECTION.norm() * length)
-    shift = fixed_point_shift(scale, preference, length)
-    latents = (MEAN + shift * UNIT).expand(pairs, -1, -1, -1)
-    assert_mean_is(gradient(psd, latents, reward=reward), 0.0)
-    with pytest.raises(AssertionError, match="standard errors"):
-        assert_mean_is(gradient(psd, MEAN.expand(pairs, -1, -1, -1), reward=reward), 0.0)
+        gaussian_gradient(PSD(), latents)

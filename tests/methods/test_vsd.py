@@ -183,6 +183,20 @@ def test_lora_trains_in_float32_on_a_prior_of_lower_precision(tiny_prior_folder)
     state.close()
 
 
+def test_first_weights_follow_the_seed_of_the_job_alone(tiny_prior) -> None:
+    states = []
+    for seed, global_seed in ((0, 1), (0, 2), (1, 1)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(global_seed)
+            state = lora_setting(tiny_prior, Streams(seed), VSD())
+        states.append(state.state_dict())
+        state.close()
+    first, again, other = states
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    changed = {k for k in first if not torch.equal(first[k], other[k])}
+    assert changed == {k for k in first if "lora_A" in k} | {"camera.0.weight"}
+
+
 def test_one_lora_at_a_time(tiny_prior) -> None:
     state = lora_setting(tiny_prior, Streams(0), VSD())
     with pytest.raises(RuntimeError, match="close"):

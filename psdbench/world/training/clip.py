@@ -19,7 +19,7 @@ from psdbench.world.training.tokenizers import MAX_TOKENS
 
 RECIPE = Recipe(steps=1800, batch=48, learning_rate=1.2e-3, weight_decay=0.05, warmup=100, ema=0.99)
 VISION_RECIPE = Recipe(steps=1600, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
-SHAPE_RECIPE = Recipe(steps=1000, batch=48, learning_rate=6e-4, weight_decay=0.05, warmup=50, ema=0.99)
+SHAPE_RECIPE = Recipe(steps=2400, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
 NEGATIVES = 2
 MEAN = STD = (0.5, 0.5, 0.5)
 

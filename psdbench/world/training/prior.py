@@ -14,7 +14,7 @@ from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pool import Pool
 from psdbench.world.training.tokenizers import MAX_TOKENS
 
-RECIPE = Recipe(steps=3600, batch=32, learning_rate=1e-3, weight_decay=0.01, warmup=200, ema=0.9985)
+RECIPE = Recipe(steps=5200, batch=32, learning_rate=1e-3, weight_decay=0.01, warmup=200, ema=0.9985)
 CAPTION_DROPOUT = 0.1
 SCHEDULER: dict[str, Any] = {
     "_class_name": "DDIMScheduler",

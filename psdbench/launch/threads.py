@@ -1,0 +1,48 @@
+"""How the cores are shared out.
+
+On a CPU the number of threads decides how sums are split, and so the last bits of every result. It is therefore
+the same for any number of workers; the workers are limited instead, so that workers x threads never exceeds the
+cores (two processes of two threads on two cores were measured to run 6 to 10 times slower).
+"""
+
+from __future__ import annotations
+
+import os
+
+THREADS_PER_WORKER = 1
+"""one thread was measured to take 62 ms for an SDS step of the embedded world, two at best 32 ms with both cores
+idle and several times that with other work on them; two workers of one thread give the former without the latter"""
+WORKER_MB = 1200.0
+"""memory of a worker with the embedded prior and scorers"""
+
+
+def cores() -> int:
+    """The CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_per_worker() -> int:
+    """torch threads of every worker on a CPU: THREADS_PER_WORKER, or OMP_NUM_THREADS where that is set."""
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(int(wished) if wished.isdecimal() else THREADS_PER_WORKER, cores()))
+
+
+def max_workers() -> int:
+    """How many workers the cores carry."""
+    return max(1, cores() // threads_per_worker())
+
+
+def default_workers(device: str = "cpu") -> int:
+    """The number of workers when none is asked for: one on a GPU, else what cores and half the memory carry."""
+    if device == "cuda":
+        return 1
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return max(1, min(max_workers(), int(memory_mb / 2 / WORKER_MB)))
+
+
+def set_threads(device: str) -> None:
+    """Set torch's threads for this process, once, before any work; a GPU's results do not depend on them."""
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(threads_per_worker())

@@ -1,0 +1,68 @@
+"""The program in this process, and real runs in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run `psdbench ARGS` in this process; exceptions other than an exit fail the test."""
+    from psdbench.cli.main import app
+
+    def run(*args: object) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Done(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `psdbench ARGS` in a process of its own."""
+
+    def run(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "psdbench.cli.main", *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+
+    return run
+
+
+@pytest.fixture
+def small(tiny_prior_folder: Path, tmp_path: Path) -> list[object]:
+    """Arguments of a run that takes a second: two prompts, the untrained prior, true metrics of the world."""
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("a red cube\na blue sphere\n")
+    arguments = ["--methods", "sds", "--prompts", prompts, "--seeds", 1, "--prior", tiny_prior_folder]
+    arguments += [
+        "--metrics",
+        "true_preference,ground_truth",
+        "--steps",
+        3,
+        "--workers",
+        1,
+        "--device",
+        "cpu",
+    ]
+    sets = ["--set", "voxels.resolution=12", "--set", "optimize.size=32"]
+    return [*arguments, *sets, "--out", tmp_path / "run"]

@@ -1,0 +1,200 @@
+"""`run`, `plan` and `score` from the outside: what they print, where it goes, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from psdbench.store.table import load_table
+
+
+def test_run_continues_and_repeats_nothing(program: Callable, small: list[object], tmp_path: Path) -> None:
+    first = program("run", *small)
+    assert first.code == 0
+    assert first.out == f"{tmp_path / 'run'}\n"
+    assert first.err.count(": started") == 2
+    assert "2 of 2 jobs finished; next: psdbench report" in first.err
+    table = load_table(tmp_path / "run")
+    assert len(table) == 2 * 2 * 9
+    again = program("run", *small)
+    assert again.code == 0
+    assert "2 of 2 jobs were finished before" in again.err
+    assert "started" not in again.err
+    assert load_table(tmp_path / "run").equals(table)
+
+
+def test_more_seeds_and_methods_only_add(program: Callable, small: list[object], tmp_path: Path) -> None:
+    program("run", *small)
+    small[small.index("--seeds") + 1] = 2
+    done = program("run", *small, "--json")
+    document = json.loads(done.out)
+    assert document["counts"] == {"finished": 4}
+    assert sorted(job["fresh"] for job in document["jobs"]) == [False, False, True, True]
+    assert document["run"] == str(tmp_path / "run")
+    assert document["exit_code"] == 0
+
+
+def test_a_changed_configuration_is_another_job(
+    program: Callable, small: list[object], tmp_path: Path
+) -> None:
+    program("run", *small)
+    done = program("run", *small, "--set", "sds.guidance_scale=3")
+    assert done.err.count(": started") == 2
+    assert "another protocol" not in done.err
+    done = program("run", *small, "--set", "optimize.opacity_weight=0.3")
+    assert "has 4 jobs of another protocol" in done.err
+    assert len(list((tmp_path / "run" / "jobs").iterdir())) == 6
+
+
+def test_diverged_jobs_are_exit_code_3(program: Callable, small: list[object]) -> None:
+    args = [*small, "--set", "optimize.empty_opacity=0.99", "--set", "optimize.empty_steps=1"]
+    done = program("run", *args)
+    assert done.code == 3
+    assert "diverged at step 0: " in done.err
+    assert "0 of 2 jobs finished" in done.err
+    assert program("run", *args).code == 3
+
+
+def test_run_json_holds_options_but_no_arguments(
+    program: Callable, small: list[object], tmp_path: Path, monkeypatch: object
+) -> None:
+    os.environ["PSDBENCH_CANARY_TOKEN"] = "hf_canary"
+    try:
+        program("run", *small)
+    finally:
+        del os.environ["PSDBENCH_CANARY_TOKEN"]
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["options"]["methods"] == ["sds"]
+    assert facts["versions"]["torch"]
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or b"hf_canary" not in path.read_bytes()
+
+
+def test_plan_computes_nothing(program: Callable, small: list[object], tmp_path: Path) -> None:
+    done = program("plan", *small)
+    assert done.code == 0
+    assert not (tmp_path / "run").exists()
+    for word in (
+        "folder",
+        "protocol",
+        "prior",
+        "reward",
+        "metrics",
+        "jobs",
+        "left",
+        "time",
+        "disk",
+        "memory",
+    ):
+        assert f"\n{word} " in f"\n{done.out}"
+    document = json.loads(program("plan", *small, "--json").out)
+    assert document["forecast"]["jobs"] == document["forecast"]["left"] == 2
+    program("run", *small)
+    document = json.loads(program("plan", *small, "--json").out)
+    assert (document["forecast"]["left"], document["forecast"]["seconds"]) == (0, 0.0)
+
+
+def test_environment_and_file_and_flag(
+    program: Callable, small: list[object], tmp_path: Path, monkeypatch: object
+) -> None:
+    (tmp_path / "run.toml").write_text("seeds = 4\nsteps = 9\n")
+    config = ["--config", tmp_path / "run.toml"]
+    without = [a for i, a in enumerate(small) if "--seeds" not in (a, small[i - 1])]
+    count = lambda *args: json.loads(program("plan", *args, *config, "--json").out)["forecast"]["jobs"]  # noqa: E731
+    assert count(*without) == 8
+    os.environ["PSDBENCH_SEEDS"] = "3"
+    try:
+        assert count(*without) == 6
+        assert count(*without, "--seeds", "5-5") == 2
+    finally:
+        del os.environ["PSDBENCH_SEEDS"]
+
+
+def test_prompts_from_stdin(process: Callable, small: list[object], tmp_path: Path) -> None:
+    small[small.index("--prompts") + 1] = "-"
+    done = process("plan", *small, "--json", input="a red cube\na red cube\n")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["forecast"]["jobs"] == 1
+    assert done.stderr == "note: stdin:2: duplicate of stdin:1, dropped\n"
+
+
+def test_score_adds_metrics(program: Callable, small: list[object], tmp_path: Path) -> None:
+    small[small.index("true_preference,ground_truth")] = "true_preference"
+    program("run", *small)
+    assets = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("asset.safetensors")}
+    done = program("score", tmp_path / "run", "--metrics", "ground_truth", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["counts"] == {"finished": 2}
+    assert set(load_table(tmp_path / "run")["scorer"]) == {"true_preference", "ground_truth"}
+    assert {p: p.stat().st_mtime_ns for p in assets} == assets
+    program("run", *small)
+    assert set(load_table(tmp_path / "run")["scorer"]) == {"true_preference", "ground_truth"}
+
+
+def test_score_reports_damage(program: Callable, small: list[object], tmp_path: Path) -> None:
+    program("run", *small)
+    next((tmp_path / "run").rglob("view_00.png")).write_bytes(b"no picture")
+    done = program("score", tmp_path / "run", "--metrics", "true_preference")
+    assert done.code == 5
+    assert "view_00.png has 10 bytes instead of" in done.err
+    assert program("run", *small).code == 0
+    assert program("score", tmp_path / "run", "--metrics", "true_preference").code == 0
+
+
+def test_a_truncated_manifest_is_set_aside(program: Callable, small: list[object], tmp_path: Path) -> None:
+    program("run", *small)
+    path = next((tmp_path / "run").rglob("manifest.json"))
+    path.write_bytes(path.read_bytes()[:100])
+    done = program("run", *small)
+    assert done.code == 0
+    assert "manifest.json is corrupt" in done.err
+    assert "step" not in done.err.split("corrupt")[0]
+    assert len(list((path.parent / "quarantine").iterdir())) == 1
+
+
+def test_sigterm_stops_soon_and_the_same_command_continues(
+    program: Callable, small: list[object], tmp_path: Path
+) -> None:
+    small[small.index("--steps") + 1] = 4000
+    command = [sys.executable, "-m", "psdbench.cli.main", "run", *map(str, small)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert run.stderr is not None
+    while ": started" not in run.stderr.readline():
+        assert run.poll() is None
+    time.sleep(1)
+    run.send_signal(signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert err.endswith("error: stopped by signal 15\n  remedy: run the same command again to continue\n")
+
+
+def test_doctor(program: Callable) -> None:
+    done = program("doctor", "--json")
+    document = json.loads(done.out)
+    topics = {check["topic"]: check for check in document["checks"]}
+    assert topics["python"]["state"] == topics["torch"]["state"] == "ok"
+    assert topics["metric true_preference"]["state"] == "ok"
+    assert done.code == (0 if document["ok"] else 4)
+    missing = [check for check in document["checks"] if check["state"] == "missing"]
+    assert all(check["remedy"] for check in missing)
+
+
+def test_lists(program: Callable) -> None:
+    for kind, name in [
+        ("methods", "psd"),
+        ("priors", "shapes"),
+        ("representations", "voxels"),
+        ("metrics", "hps_shapes"),
+        ("prompts", "smoke"),
+    ]:
+        assert name in program("list", kind).out
+        assert name in [entry["name"] for entry in json.loads(program("list", kind, "--json").out)]
+    psd = next(e for e in json.loads(program("list", "methods", "--json").out) if e["name"] == "psd")
+    assert psd["needs_reward"] is True
+    assert all(parameter["meaning"] for parameter in psd["parameters"])
