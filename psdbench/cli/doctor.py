@@ -13,8 +13,10 @@ from typing import Literal
 
 from psdbench.cli import options as o
 from psdbench.cli.output import print_columns, print_json
+from psdbench.errors import PsdbenchError
 
 DISK_MB = 500
+PROBE = "a red cube"
 
 
 @dataclass(frozen=True)
@@ -101,22 +103,50 @@ def disk() -> Iterator[Check]:
 
 
 def models() -> Iterator[Check]:
-    """The embedded prior and the scorers, with the hash of their weights."""
+    """The embedded prior and the scorers: each is loaded and used once."""
+    from psdbench import registry
+    from psdbench.launch.notes import quiet_libraries
+
+    quiet_libraries()
+    yield _model("prior", registry.WORLD, _try_prior)
+    for name in registry.metrics():
+        yield _model("metric", name, _try_metric)
+
+
+def _try_prior(name: str) -> str:
+    """Denoise once; the sha256 of the prior's files."""
+    import torch
+
     from psdbench import registry
 
-    yield _model("prior", registry.WORLD, lambda name: registry.prior_ref(name).sha256)
-    for name in registry.metrics():
-        yield _model("metric", name, lambda name: registry.scorer_ref(name).sha256)
+    ref = registry.prior_ref(name)
+    prior = registry.load_prior(ref, "cpu")
+    side = 64 // prior.latent_scale
+    noise = torch.zeros(1, prior.latent_channels, side, side)
+    prior.predict_noise(noise, torch.tensor([500]), prior.encode_text([PROBE]))
+    return ref.sha256
 
 
-def _model(kind: str, name: str, sha256: Callable[[str], str]) -> Check:
-    from psdbench.errors import PsdbenchError
+def _try_metric(name: str) -> str:
+    """Score a grey picture; the sha256 of the scorer's files."""
+    import torch
+
+    from psdbench import registry
+    from psdbench.cameras import CameraConfig, orbit
+
+    scorer = registry.make_scorer(name)
+    scorer.score(torch.full((1, 3, 64, 64), 0.5), [PROBE], orbit(1, 15, CameraConfig()))
+    return scorer.sha256
+
+
+def _model(kind: str, name: str, use: Callable[[str], str]) -> Check:
     from psdbench.registry import GET_WEIGHTS
 
     try:
-        return Check(f"{kind} {name}", "ok", f"sha256 {sha256(name)[:16]}")
-    except PsdbenchError as error:
-        return Check(f"{kind} {name}", "missing", str(error), GET_WEIGHTS)
+        return Check(f"{kind} {name}", "ok", f"sha256 {use(name)[:16]}")
+    except Exception as error:  # whatever it is that a run would die of
+        finding = f"{type(error).__name__}: {error}" if not isinstance(error, PsdbenchError) else str(error)
+        return Check(f"{kind} {name}", "missing", finding, GET_WEIGHTS)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

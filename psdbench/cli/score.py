@@ -27,7 +27,7 @@ def score(
     from psdbench.job import Models, Watch
     from psdbench.launch.notes import quiet_libraries
     from psdbench.launch.progress import make_display
-    from psdbench.launch.stop import StopRequest
+    from psdbench.launch.stop import STOPPING, StopRequest
     from psdbench.plan import device_of
     from psdbench.registry import split_names
     from psdbench.settings import RunConfig
@@ -37,7 +37,7 @@ def score(
     tasks, damaged = finished_tasks(run, split_names(metrics or []))
     display = make_display(len(tasks), quiet)
     try:
-        with StopRequest() as stop:
+        with StopRequest(message=STOPPING) as stop:
             watch = Watch(display.show, lambda: stop.number or 0)
             outcomes = [_score(task, models, watch) for task in tasks]
     except Interrupted as error:

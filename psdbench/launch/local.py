@@ -18,8 +18,8 @@ from multiprocessing.context import SpawnProcess
 from psdbench.errors import PsdbenchError
 from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execute, settle
 from psdbench.launch.backlog import BUSY_PAUSE, MAX_ATTEMPTS, Backlog
-from psdbench.launch.notes import forward_warnings, quiet_libraries
-from psdbench.launch.stop import StopRequest
+from psdbench.launch.notes import forwarded_warnings, quiet_libraries
+from psdbench.launch.stop import STOPPING, StopRequest
 from psdbench.launch.threads import cores, max_workers, set_threads, threads_per_worker
 from psdbench.launch.worker import serve
 
@@ -38,8 +38,11 @@ def run_jobs(tasks: Sequence[Task], workers: int, device: str, report: Report) -
         text = f"{workers} workers x {threads_per_worker()} threads exceed {cores()} cores: {max_workers()} workers"
         report(Event("note", "", text=text))
         workers = max_workers()
-    with StopRequest() as stop:
-        forward_warnings(lambda text: report(Event("note", "", text=text)))
+
+    def note(text: str) -> None:
+        report(Event("note", "", text=text))
+
+    with StopRequest(message=STOPPING) as stop, forwarded_warnings(note):
         watch = Watch(report, lambda: stop.number or 0)
         models, outcomes, open_tasks = Models(device), list[Outcome](), list[Task]()
         for task in tasks:
@@ -104,6 +107,10 @@ class Pool:
                 self._hand_out()
                 self._listen()
             return self.outcomes
+        except KeyboardInterrupt:
+            for worker in self.workers:
+                worker.process.kill()
+            raise
         finally:
             self._stop()
 

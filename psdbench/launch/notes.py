@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class NoteHandler(logging.Handler):
@@ -18,10 +19,16 @@ class NoteHandler(logging.Handler):
         self.note(record.getMessage())
 
 
-def forward_warnings(note: Callable[[str], None]) -> None:
-    """Send the warnings of all psdbench modules to `note`, and nowhere else."""
+@contextmanager
+def forwarded_warnings(note: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, send the warnings of all psdbench modules to `note`, and nowhere else."""
     logger = logging.getLogger("psdbench")
+    before = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [NoteHandler(note)], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before
 
 
 def quiet_libraries() -> None:

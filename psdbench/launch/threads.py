@@ -12,8 +12,8 @@ import os
 THREADS_PER_WORKER = 1
 """one thread was measured to take 62 ms for an SDS step of the embedded world, two at best 32 ms with both cores
 idle and several times that with other work on them; two workers of one thread give the former without the latter"""
-WORKER_MB = 1200.0
-"""memory of a worker with the embedded prior and scorers"""
+WORKER_MB = 700.0
+"""memory of a worker with the embedded prior and scorers; 560 MB were measured"""
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 from psdbench.errors import Interrupted, PsdbenchError
 from psdbench.job import Event, Models, Task, Watch, execute
-from psdbench.launch.notes import forward_warnings
+from psdbench.launch.notes import forwarded_warnings
 from psdbench.launch.stop import StopRequest
 from psdbench.launch.threads import set_threads
 
@@ -21,32 +21,28 @@ def serve(connection: Connection, device: str, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
     set_threads(device)
     models = Models(device)
-    with StopRequest((signal.SIGTERM,)) as stop:
-
-        def should_stop() -> int:
-            return stop.number or (signal.SIGTERM if os.getppid() != parent else 0)
-
-        watch = Watch(connection.send, should_stop)
-        forward_warnings(lambda text: connection.send(Event("note", "", text=text)))
+    with (
+        StopRequest((signal.SIGTERM,)) as stop,
+        forwarded_warnings(lambda text: connection.send(Event("note", "", text=text))),
+    ):
+        watch = Watch(connection.send, lambda: stop.number or _orphaned(parent))
         try:
-            while (task := _receive(connection, should_stop)) is not None:
+            while task := _receive(connection, watch):
                 connection.send(execute(task, models, watch))
-        except Interrupted:
+        except (Interrupted, EOFError, BrokenPipeError):
             return
         except PsdbenchError as error:
             connection.send(error)
-        except BrokenPipeError:
-            return
 
 
-def _receive(connection: Connection, should_stop: object) -> Task | None:
-    """The next task; None when there will be none."""
-    assert callable(should_stop)
+def _receive(connection: Connection, watch: Watch) -> Task | None:
+    """The next task, None when there will be none; raises Interrupted and EOFError."""
     while not connection.poll(0.5):
-        if should_stop():
-            return None
-    try:
-        received: Task | None = connection.recv()
-    except EOFError:
-        return None
+        watch.check()
+    received: Task | None = connection.recv()
     return received
+
+
+def _orphaned(parent: int) -> int:
+    """SIGTERM when the parent has died, for then nobody would stop us; else 0."""
+    return signal.SIGTERM if os.getppid() != parent else 0

@@ -26,7 +26,7 @@ class ClipTower:
 
         config = CLIPConfig.from_dict(read_json(folder / "config.json"))
         self.device = torch.device(device)
-        self.model = fill(CLIPModel(config), folder / "model.safetensors").to(self.device)  # type: ignore[arg-type]
+        self.model = fill(CLIPModel(config).float(), folder / "model.safetensors").to(self.device)  # type: ignore[arg-type]
         self.tokenizer = load_tokenizer(folder)
         self.preprocess = Preprocess.from_folder(folder)
         self._texts: dict[str, Tensor] = {}

@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from psdbench import registry
 from psdbench.config import JobSpec, OptimizeConfig, Protocol
@@ -40,6 +42,13 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "cores", lambda: 2)
     monkeypatch.setattr(threads, "cores", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +157,7 @@ def run_and_tell(tasks: list[Task], queue: multiprocessing.Queue) -> None:  # ty
 
 
 def test_more_workers_than_the_cores_carry_are_refused_with_a_note(
-    tmp_path: Path, tiny_prior_folder: Path, monkeypatch: pytest.MonkeyPatch, reference: list[bytes]
+    tmp_path: Path, tiny_prior_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     events = list[Event]()

@@ -82,7 +82,9 @@ def train(work: Path, tokenizer_folder: Path, seed: int, device: str = "cpu") ->
     model = fit("clip-vision", model, loss, VISION_RECIPE, work, seed + 1, device)
     for part in (model.clip.vision_model, model.clip.visual_projection, model.image_heads):
         part.requires_grad_(True)
-    return fit("clip-shapes", model, partial(loss, kinds=("shape",)), SHAPE_RECIPE, work, seed + 2, device).clip
+    return fit(
+        "clip-shapes", model, partial(loss, kinds=("shape",)), SHAPE_RECIPE, work, seed + 2, device
+    ).clip
 
 
 def _augment(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,8 @@ from psdbench.world.training.pool import Pool
 from psdbench.world.training.tokenizers import MAX_TOKENS
 
 RECIPE = Recipe(steps=5200, batch=32, learning_rate=1e-3, weight_decay=0.01, warmup=200, ema=0.9985)
+REFINE_RECIPE = Recipe(steps=3200, batch=32, learning_rate=7e-4, weight_decay=0.01, warmup=100, ema=0.998)
+"""a second cycle of the cosine, from the averaged weights of the first"""
 CAPTION_DROPOUT = 0.1
 SCHEDULER: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
@@ -90,7 +92,9 @@ def train(work: Path, autoencoder: Any, text_model: Any, tokenizer: Any, seed: i
         snr = alpha_bar / (1 - alpha_bar)
         return (snr.clamp(max=5) / snr * (predicted - noise).square()).mean()
 
-    return fit("prior", model, loss, RECIPE, work, seed, device)
+    model = fit("prior", model, loss, RECIPE, work, seed, device)
+    model.requires_grad_(True).train()
+    return fit("prior-refine", model, loss, REFINE_RECIPE, work, seed + 1, device)
 
 
 @torch.no_grad()

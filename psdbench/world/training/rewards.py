@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -14,12 +15,15 @@ from torch.nn import functional as F
 from psdbench.scorers.head import ScoreHead
 from psdbench.scorers.image_reward import BlipReward
 from psdbench.world.preference import ANNOTATORS, Annotator
+from psdbench.world.training.labels import ATTRIBUTES, attribute_table, hard_negatives
 from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pairs import KINDS, Groups
+from psdbench.world.training.pool import Pool
 
 AESTHETIC_RECIPE = Recipe(steps=2500, batch=64, learning_rate=1e-3, checkpoint_every=500)
 HPS_RECIPE = Recipe(steps=700, batch=12, learning_rate=3e-4, weight_decay=0.05, ema=0.99)
-BLIP_RECIPE = Recipe(steps=1800, batch=16, learning_rate=8e-4, weight_decay=0.05, warmup=100, ema=0.995)
+MATCHING_RECIPE = Recipe(steps=1000, batch=40, learning_rate=1e-3, weight_decay=0.05, warmup=100)
+BLIP_RECIPE = Recipe(steps=1500, batch=16, learning_rate=8e-4, weight_decay=0.05, warmup=100, ema=0.995)
 HPS_SCALE = 25.0
 """inverse temperature of the choice between two cosines"""
 DRAWN = 4
@@ -116,11 +120,59 @@ def train_hps(work: Path, groups: Groups, clip: Any, tokenizer: Any, seed: int, 
     return fit("hps", clip, loss, HPS_RECIPE, work, seed, device)
 
 
+class _Matching(nn.Module):
+    """BLIP towers with throw-away heads: does the caption match, and what is in the picture?"""
+
+    def __init__(self, reward: BlipReward) -> None:
+        super().__init__()
+        self.reward = reward
+        width = reward.config["mlp"][0]
+        self.match, self.attributes = nn.Linear(width, 1), nn.Linear(width, sum(ATTRIBUTES.values()))
+
+    def loss(self, images: Tensor, tokens: Any, matches: Tensor, classes: Tensor) -> Tensor:
+        """Binary matching of pictures [2·N] (each twice) with captions [2·N], and attributes of the first N."""
+        seen = self.reward.visual_encoder(images * 2 - 1).last_hidden_state
+        read = self.reward.text_encoder(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.attention_mask,
+            encoder_hidden_states=seen.repeat(2, 1, 1),
+            is_decoder=False,
+        ).last_hidden_state[:, 0]
+        match = F.binary_cross_entropy_with_logits(self.match(read).squeeze(-1), matches)
+        guesses = self.attributes(seen.mean(1)).split(list(ATTRIBUTES.values()), 1)
+        errors = [F.cross_entropy(g, classes[:, i]) for i, g in enumerate(guesses)]
+        return match + torch.stack(errors).mean()
+
+
+def _learn_matching(work: Path, model: BlipReward, tokenizer: Any, seed: int, device: str) -> None:
+    """Pretraining in the manner of BLIP (arXiv 2201.12086): match captions against hard negatives.
+
+    From votes alone the towers hardly start to learn: a vote says one bit about two pictures.
+    """
+    pool = Pool.load(work)
+    classes = attribute_table(pool.captions, pool.cameras)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        rows = pool.indices(MATCHING_RECIPE.batch, generator)
+        rng = random.Random(int(torch.randint(0, 2**31, (), generator=generator)))
+        captions = [pool.captions[i] for i in rows.tolist()]
+        wrong = [rng.choice(list(hard_negatives(c, rng).values())) for c in captions]
+        tokens = tokenizer(captions + wrong, padding=True, return_tensors="pt").to(device)
+        images = pool.pixels[rows].to(device).float() / 255
+        matches = torch.arange(2, device=device).flip(0).repeat_interleave(len(captions)).float()
+        return pretraining.loss(images, tokens, matches, classes[rows].to(device))
+
+    pretraining = _Matching(model).to(device).train()
+    fit("blip-matching", pretraining, loss, MATCHING_RECIPE, work, seed, device)
+    model.requires_grad_(True).train()
+
+
 def train_image_reward(work: Path, groups: Groups, tokenizer: Any, seed: int, device: str) -> BlipReward:
-    """BLIP towers with a head, from scratch (ImageReward, arXiv 2304.05977); scores standardised at the end."""
+    """BLIP towers with a head (ImageReward, arXiv 2304.05977): matching first, then votes; scores standardised."""
     torch.manual_seed(seed)
     votes = Votes(groups, ANNOTATORS["image_reward"], device)
-    model = BlipReward(blip_config(len(tokenizer))).to(device).train()
+    model = BlipReward(blip_config(len(tokenizer))).to(device)
+    _learn_matching(work, model, tokenizer, seed, device)
 
     def scores(rows: Tensor, columns: Tensor) -> Tensor:
         tokens = tokenizer(votes.captions(rows), padding=True, return_tensors="pt").to(device)
