@@ -12,7 +12,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/psdbench run --methods sds,psd --prompts prompts/demo.txt --reward hps --out $(DEMO)
+	$(BIN)/psdbench run --methods sds,psd --prompts prompts/demo.txt --reward hps --seeds 2 --out $(DEMO)
 	$(BIN)/psdbench report $(DEMO)
 	@echo "report: $(DEMO)/report/report.md   pictures: $(DEMO)/report/overview.png"
 

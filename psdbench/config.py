@@ -44,16 +44,18 @@ _NOT_IDENTITY: dict[str, Any] = {"identity": False}
 class OptimizeConfig:
     """The shared 3D optimizer: the same for every method of a comparison."""
 
-    steps: int = 200
+    steps: int = 300
     """optimisation steps; one render set and one method gradient each"""
     views: int = 1
     """cameras per step, drawn stratified over the circle"""
     size: int = 64
     """side of a training render, pixels; the prior's native size"""
-    density_learning_rate: float = 0.05
-    """Adam's step for the density or geometry parameters"""
-    colour_learning_rate: float = 0.05
-    """Adam's step for the colour parameters"""
+    density_learning_rate: float = 0.2
+    """Adam's step for the density or geometry parameters, at the start"""
+    colour_learning_rate: float = 0.1
+    """Adam's step for the colour parameters, at the start"""
+    learning_rate_end: float = 0.1
+    """Adam's last step as a share of its first, a cosine between them; 1 keeps it constant"""
     adam_beta1: float = 0.9
     """decay of Adam's first moment"""
     adam_beta2: float = 0.99
@@ -62,7 +64,7 @@ class OptimizeConfig:
     """smallest diffusion time, as a share of the prior's steps"""
     timestep_max_start: float = 0.98
     """largest diffusion time at the first step, as a share of the prior's steps"""
-    timestep_max_end: float = 0.5
+    timestep_max_end: float = 0.7
     """largest diffusion time at the last step; in between it falls linearly"""
     opacity_weight: float = 0.1
     """weight of the penalty on mean opacity (clears fog)"""
@@ -81,6 +83,7 @@ class OptimizeConfig:
         _require(self.steps > 0, "steps must be at least 1")
         _require(self.views > 0, "views must be at least 1")
         _require(self.size > 0 and self.size % 8 == 0, "size must be a positive multiple of 8")
+        _require(0 <= self.learning_rate_end <= 1, "optimize.learning_rate_end must lie between 0 and 1")
         _require(self.checkpoint_every > 0, "checkpoint_every must be at least 1")
         times = (self.timestep_min, self.timestep_max_end, self.timestep_max_start)
         _require(

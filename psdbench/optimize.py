@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from psdbench.counters import Counters
 from psdbench.errors import CorruptResult, Diverged, Interrupted
 from psdbench.guidance import Method, Setting, Step, TextEmbeddings
 from psdbench.schedules import TimestepSchedule
+from psdbench.stopwatch import Stopwatch
 from psdbench.store import atomic
 from psdbench.streams import Streams
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from psdbench.representations import Representation
     from psdbench.scorers import Scorer
 
-PARTS = ("render", "encode", "method", "backward", "adam", "rest")
 ASSET, TRACE = "asset.safetensors", "trace.csv"
 
 
@@ -133,6 +132,8 @@ class Optimisation:
         asset = registry.make_representation(name, params, streams["init"]).to(prior.device)
         betas = (config.adam_beta1, config.adam_beta2)
         adam = torch.optim.Adam(asset.parameter_groups(config), betas=betas, fused=True)
+        for group in adam.param_groups:
+            group["initial_lr"] = group["lr"]
         text = TextEmbeddings.encode(prior, [spec.prompt], spec.prompt, protocol.negative_prompt)
         state = method.setup(Setting(prior, text, streams, config.steps))
         return cls(spec, prior, method, reward, streams, asset, adam, state, clock)
@@ -162,6 +163,7 @@ class Optimisation:
         # The gradient of this product on the latents is G/V: the denoiser's Jacobian stays out.
         ((latents * gradient).sum() / config.views + penalty).backward()
         lap("backward")
+        self._set_learning_rates(progress)
         self.adam.step()
         lap("adam")
         loss = self._finite(0.5 * gradient.square().sum() / config.views + penalty, "the loss")
@@ -173,6 +175,13 @@ class Optimisation:
         self.trace.append(row)
         lap("rest")
         return row
+
+    def _set_learning_rates(self, progress: float) -> None:
+        """Every group's rate by a cosine from its first value down: large steps find the shape, small ones clean it."""
+        end = self.spec.protocol.optimize.learning_rate_end
+        share = end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
+        for group in self.adam.param_groups:
+            group["lr"] = group["initial_lr"] * share
 
     def _method_step(self, latents: Tensor, cameras: Cameras, progress: float) -> Step:
         """What the method sees: one timestep for all views, and each view's words in its prompt."""
@@ -279,20 +288,3 @@ def draw_backgrounds(generator: torch.Generator, views: int) -> Tensor:
     """Solid background colours [V, 3]: white for half of the views, uniform over RGB for the others."""
     draws = torch.rand(views, 4, generator=generator)
     return torch.where(draws[:, :1] < 0.5, torch.ones(3), draws[:, 1:])
-
-
-class Stopwatch:
-    """Seconds by part of a step: `lap(part)` books the time since the last lap, finished kernels included."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
-        self._cuda = device.type == "cuda"
-        self._last = time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        """Book the time since the last lap."""
-        if self._cuda:
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        self.seconds[part] += now - self._last
-        self._last = now

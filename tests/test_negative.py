@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from psdbench.methods.psd import PSD
-from psdbench.methods.sds import SDS
 from torch import Tensor
 from toys import DIRECTION, MEAN, MEAN_NEGATIVE, LinearReward, gaussian_prior, make_step, set_up, viewed_step
 
 from psdbench.errors import CorruptResult
 from psdbench.guidance import Step
+from psdbench.methods.psd import PSD
+from psdbench.methods.sds import SDS
 from psdbench.negative import choose
 from psdbench.streams import Streams, randn
 

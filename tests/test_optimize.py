@@ -17,9 +17,10 @@ from torch import Tensor
 from psdbench import checkpoint, registry
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
 from psdbench.errors import CorruptResult, Diverged, Interrupted
-from psdbench.optimize import ASSET, PARTS, TRACE, OptimizeResult, draw_backgrounds, load_asset, optimize
+from psdbench.optimize import ASSET, TRACE, OptimizeResult, draw_backgrounds, load_asset, optimize
 from psdbench.priors.diffusers import DiffusersPrior
 from psdbench.priors.gaussian import GaussianPrior
+from psdbench.stopwatch import PARTS
 
 STEPS = 12
 

@@ -42,8 +42,6 @@ class Prior(Protocol):
     """A frozen text-to-image diffusion model."""
 
     name: str
-    weights: dict[str, str]
-    """sha256 of every file the prior was read from, by its path in the folder"""
     num_timesteps: int
     alphas_cumprod: Tensor
     """ᾱ_t, [num_timesteps]"""
@@ -53,6 +51,10 @@ class Prior(Protocol):
     device: torch.device
     counters: Counters
     """where forward and backward passes are counted, per image"""
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """sha256 of every file the prior was read from, by its path in the folder."""
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Text embeddings [B, L, D], cached, without a graph. The empty string is the null prompt."""

@@ -17,9 +17,10 @@ import torch
 from psdbench.cameras import CameraConfig, sample_cameras
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
 from psdbench.guidance import cfg
-from psdbench.optimize import PARTS, Optimisation, Stopwatch
+from psdbench.optimize import Optimisation
 from psdbench.registry import method_class
 from psdbench.representations.voxels import Voxels, VoxelsConfig
+from psdbench.stopwatch import PARTS, Stopwatch
 
 ROUNDS, WARMUP = 40, 5
 MAX_TAX = 0.10

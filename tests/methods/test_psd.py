@@ -6,9 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from psdbench.methods.psd import PSD
-from psdbench.methods.sds import SDS
-from psdbench.methods.vsd import VSD
 from torch import Tensor
 from toys import (
     DIRECTION,
@@ -23,6 +20,9 @@ from toys import (
 
 from psdbench.errors import UsageError
 from psdbench.guidance import noise_pool, weights
+from psdbench.methods.psd import PSD
+from psdbench.methods.sds import SDS
+from psdbench.methods.vsd import VSD
 from psdbench.streams import Streams, randn
 
 SCALES = ("one", "linear", "ema", "bt", "gate")

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from psdbench.methods.psd import PSD
-from psdbench.methods.sds import SDS
 from torch import Tensor
 from toys import (
     DIRECTION,
@@ -22,6 +20,8 @@ from toys import (
     set_up,
 )
 
+from psdbench.methods.psd import PSD
+from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
 
 UNIT = (DIRECTION / DIRECTION.norm()).view(3, 1, 1)

@@ -6,11 +6,11 @@ import importlib
 import re
 from pathlib import Path
 
-import psdbench.methods
 import pytest
 import torch
 from toys import MEAN, STD, gaussian_prior, make_step
 
+import psdbench.methods
 from psdbench.streams import Streams
 
 

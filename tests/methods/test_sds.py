@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from psdbench.methods.sds import SDS
 from toys import MEAN, MEAN_NEGATIVE, STD, assert_mean_is, gaussian_prior, make_step, viewed_step
 
+from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from psdbench.methods.sds import SDS
-from psdbench.methods.vsd import VSD
 from torch import Tensor
 from toys import MEAN, STD, gaussian_prior, make_step, set_up, viewed_step
 
 from psdbench.guidance import Step, TextEmbeddings, noise_pool
+from psdbench.methods.sds import SDS
+from psdbench.methods.vsd import VSD
 from psdbench.priors.diffusers import DiffusersPrior
 from psdbench.streams import Streams, randn
 
