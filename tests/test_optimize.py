@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -239,8 +240,10 @@ def test_the_prior_is_given_back_after_a_failure(tiny_prior: DiffusersPrior, tmp
 def test_sds_through_a_known_prior_paints_the_scene_in_its_colour(tmp_path: Path) -> None:
     target = torch.tensor([0.9, 0.1, 0.2])[:, None, None].expand(3, 16, 16)
     prior = GaussianPrior({"a red cube": target, "": target}, std=0.1)
-    spec = make_spec("sds", {"guidance_scale": 1.0}, steps=120, size=16, checkpoint_every=1000)
-    result = run(spec, prior, tmp_path)
+    # its own rates and times: the defaults are tuned for the embedded world and may change
+    rates = {"density_learning_rate": 0.05, "colour_learning_rate": 0.05, "learning_rate_end": 1.0}
+    plan = {"steps": 120, "size": 16, "checkpoint_every": 1000, "timestep_max_end": 0.5}
+    result = run(make_spec("sds", {"guidance_scale": 1.0}, **plan, **rates), prior, tmp_path)
     first, last = (
         torch.tensor([r.gradient_rms for r in rows]).mean()
         for rows in (result.trace[:20], result.trace[-20:])
@@ -250,6 +253,13 @@ def test_sds_through_a_known_prior_paints_the_scene_in_its_colour(tmp_path: Path
     opacity = torch.nn.functional.softplus(result.asset.density.detach())
     assert opacity.max() > 1
     assert colour[0] > 0.6 > 0.4 > colour[1:].max()
+
+
+def test_learning_rate_falls_by_a_cosine(tiny_prior: DiffusersPrior, tmp_path: Path) -> None:
+    spec = make_spec(density_learning_rate=0.2, learning_rate_end=0.1, steps=5)
+    rates = [row.learning_rate for row in run(spec, tiny_prior, tmp_path).trace]
+    shares = [0.1 + 0.9 * (1 + math.cos(math.pi * k / 4)) / 2 for k in range(5)]
+    assert rates == pytest.approx([0.2 * share for share in shares])
 
 
 def test_trace_counters_and_timer(tiny_prior: DiffusersPrior, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 app = typer.Typer(help="The embedded shapes world: sample, train, evaluate.", no_args_is_help=True)
 
-Out = Annotated[Path, typer.Option(help="PNG file to write.", envvar="PSDBENCH_OUT")]
+Out = Annotated[Path, typer.Option(help="PNG file to write.", envvar="PSDBENCH_WORLD_OUT")]
 Seed = Annotated[
     int, typer.Option(help="Seed; everything drawn or trained follows from it.", envvar="PSDBENCH_SEED")
 ]
@@ -22,10 +22,17 @@ def sample(
     ] = "data",
     out: Out = Path("world-sample.png"),
     prompt: Annotated[
-        list[str] | None, typer.Option(help="Caption to sample from the prior; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Caption to sample from the prior; may be repeated.", envvar="PSDBENCH_WORLD_PROMPT"
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(help="Number of pictures.", min=1, max=400)] = 64,
-    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 5.0,
+    count: Annotated[
+        int, typer.Option(help="Number of pictures.", envvar="PSDBENCH_WORLD_COUNT", min=1, max=400)
+    ] = 64,
+    guidance_scale: Annotated[
+        float, typer.Option(help="Classifier-free guidance scale.", envvar="PSDBENCH_WORLD_GUIDANCE_SCALE")
+    ] = 5.0,
     seed: Seed = 0,
 ) -> None:
     """Draw pictures into one PNG sheet."""
@@ -46,10 +53,15 @@ def sample(
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder of the trained weights.")] = Path("world-weights"),
-    work: Annotated[Path, typer.Option(help="Folder of checkpoints and training pictures (2 GB).")] = Path(
-        "world-work"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the trained weights.", envvar="PSDBENCH_WORLD_WEIGHTS")
+    ] = Path("world-weights"),
+    work: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of checkpoints and training pictures (2 GB).", envvar="PSDBENCH_WORLD_WORK"
+        ),
+    ] = Path("world-work"),
     only: Annotated[
         str,
         typer.Option(
@@ -72,10 +84,18 @@ def train(
 @app.command()
 def evaluate(
     work: Annotated[
-        Path | None, typer.Option(help="Training work folder: adds the scorers' held-out pair accuracy.")
+        Path | None,
+        typer.Option(
+            help="Training work folder: adds the scorers' held-out pair accuracy.",
+            envvar="PSDBENCH_WORLD_WORK",
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(help="Pictures per figure.", min=8)] = 200,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    count: Annotated[
+        int, typer.Option(help="Pictures per figure.", envvar="PSDBENCH_WORLD_COUNT", min=8)
+    ] = 200,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout.", envvar="PSDBENCH_JSON")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Measure the embedded models on held-out combinations."""

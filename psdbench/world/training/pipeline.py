@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from psdbench.scorers.aesthetic import save_head
 from psdbench.scorers.preprocess import Preprocess
-from psdbench.world.judge import Judge
 from psdbench.world.training import autoencoder, clip, judge_training, pairs, pool, prior, rewards
 from psdbench.world.training.tokenizers import save_bert_tokenizer, save_clip_tokenizer
 
@@ -201,10 +200,3 @@ def _save_pretrained(model: Any, folder: Path) -> None:
     for path in sorted(temporary.iterdir(), key=lambda p: p.name == "config.json"):
         shutil.move(path, folder / path.name)
     temporary.rmdir()
-
-
-def load_judge_weights(folder: Path) -> Judge:
-    """The judge of a training output folder."""
-    judge = Judge()
-    judge.load_state_dict(load_file(folder / "judge" / "model.safetensors"))
-    return judge.eval().requires_grad_(False)
