@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +17,20 @@ if TYPE_CHECKING:
     from psdbench.priors import TunableScore
 
 
-class State:
+class State(ABC):
     """What a method remembers from step to step; with it a resumed job continues bit by bit."""
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """Everything the coming steps depend on, as flat tensors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over a stored state."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Give back what was borrowed of the prior; called once, also after a failure."""
+        return  # most states borrow nothing
 
 
 class States(State):

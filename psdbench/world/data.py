@@ -74,6 +74,11 @@ def stack_cameras(rows: list[tuple[float, float, float, float]]) -> Cameras:
     return Cameras(*torch.tensor(rows).unbind(1))
 
 
+def camera_rows(cameras: Cameras) -> Tensor:
+    """The rows [V, 4] that `stack_cameras` was given."""
+    return torch.stack([cameras.azimuth, cameras.elevation, cameras.distance, cameras.fov], 1)
+
+
 def draw_samples(count: int, seed: int, from_held_out: bool = False, clean: bool = False) -> Samples:
     """`count` pictures that depend on the seed alone; `clean` gives every scene the reference look on white."""
     rng = random.Random(f"psdbench shapes {seed} {from_held_out} {clean}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from psdbench.world import weights_folder
-from psdbench.world.data import draw_samples, draw_scene
+from psdbench.world.data import camera_rows, draw_samples, draw_scene
 from psdbench.world.grammar import describe
 from psdbench.world.judge import Judge, load_judge
 from psdbench.world.sampling import ddim_sample
@@ -41,7 +41,7 @@ def judge_figures(judge: Judge, count: int, seed: int) -> Figures:
     """How often the judge reads each attribute of clean held-out renders rightly."""
     samples = draw_samples(count, seed, from_held_out=True, clean=True)
     images = samples.images.float() / 255
-    truth = attribute_table(samples.captions, _camera_rows(samples.cameras))
+    truth = attribute_table(samples.captions, camera_rows(samples.cameras))
     found = judge.attributes(images)
     figures = {name: _share(found[name] == truth[:, i]) for i, name in enumerate(found)}
     return {**figures, "shapes and colours": _share(judge.named(images, samples.captions))}
@@ -156,10 +156,6 @@ def pair_accuracy(scores: Tensor, truth: Tensor, kinds: dict[str, tuple[int, int
         figures[kind] = _share(right)
         every.append(right)
     return {"all pairs": _share(torch.cat(every)), **figures}
-
-
-def _camera_rows(cameras: Any) -> Tensor:
-    return torch.stack([cameras.azimuth, cameras.elevation, cameras.distance, cameras.fov], 1)
 
 
 def _share(right: Tensor) -> float:

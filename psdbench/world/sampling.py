@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from psdbench.guidance import cfg
+
 if TYPE_CHECKING:
     from psdbench.priors import Prior
 
@@ -31,7 +33,7 @@ def ddim_sample(
     for now, then in pairwise(times):
         t = torch.full((len(prompts),), now, device=prior.device)
         below, above = prior.predict_noise(torch.cat([x, x]), t.repeat(2), text).chunk(2)
-        noise = below + guidance_scale * (above - below)
+        noise = cfg(below, above, guidance_scale)
         clean = prior.predict_x0(x, noise, t)
         x = prior.add_noise(clean, noise, torch.full_like(t, then)) if then else clean
     return prior.decode(x)

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psdbench.world.training.labels import ATTRIBUTES, NEGATIVE_KINDS, attribute_table, hard_negatives
+from psdbench.world.training.labels import (
+    ATTRIBUTES,
+    NEGATIVE_KINDS,
+    attribute_errors,
+    attribute_table,
+    hard_negatives,
+)
 from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pool import Pool
 from psdbench.world.training.tokenizers import MAX_TOKENS
@@ -21,7 +27,6 @@ RECIPE = Recipe(steps=1800, batch=48, learning_rate=1.2e-3, weight_decay=0.05, w
 VISION_RECIPE = Recipe(steps=1600, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
 SHAPE_RECIPE = Recipe(steps=2400, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
 NEGATIVES = 2
-MEAN = STD = (0.5, 0.5, 0.5)
 
 
 def build(vocabulary: int) -> Any:
@@ -115,8 +120,7 @@ def _loss(
     against = (scale * torch.einsum("bd,bkd->bk", unit, own)).float()
     target = torch.arange(count, device=images.device)
     contrast = F.cross_entropy(torch.cat([among, against], 1), target) + F.cross_entropy(among.T, target)
-    guesses = model.image_heads(seen).float().split(list(ATTRIBUTES.values()), 1)
-    attribute = sum(F.cross_entropy(g, classes[:, i]) for i, g in enumerate(guesses)) / len(guesses)
+    attribute = attribute_errors(model.image_heads(seen), classes).mean()
     # the hard negatives once more on their own: among 64 easy captions they hardly count
     hard = F.cross_entropy(torch.cat([among.diagonal()[:, None], against], 1), torch.zeros_like(target))
     return contrast + hard + attribute

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from psdbench.world.judge import Judge
 from psdbench.world.renderer import gaussian_blur
-from psdbench.world.training.labels import ATTRIBUTES, attribute_table
+from psdbench.world.training.labels import attribute_errors, attribute_table
 from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pool import Pool
 
@@ -33,9 +32,7 @@ def train(work: Path, seed: int, device: str = "cpu") -> nn.Module:
         if spoiled.any():
             images[spoiled] = spoil(images[spoiled], generator)
             target[spoiled, 0] = 4
-        guesses = model(images).split(list(ATTRIBUTES.values()), 1)
-        errors = [F.cross_entropy(g, target[:, i].to(device)) for i, g in enumerate(guesses)]
-        return torch.stack(errors).sum()
+        return attribute_errors(model(images), target.to(device)).sum()
 
     return fit("judge", model, loss, RECIPE, work, seed, device)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from psdbench.cameras import VIEW_WORDS
 from psdbench.world.data import stack_cameras
@@ -78,3 +79,9 @@ def _say(caption: Caption, scene: Scene) -> str:
 def attribute_table(captions: list[str], cameras: Tensor) -> Tensor:
     """Classes of many pictures, [N, 7] long."""
     return torch.tensor([attributes(c, cameras[i]) for i, c in enumerate(captions)])
+
+
+def attribute_errors(logits: Tensor, classes: Tensor) -> Tensor:
+    """Cross-entropy of each attribute, [7]; logits [N, 37] side by side, classes [N, 7] long."""
+    parts = logits.float().split(list(ATTRIBUTES.values()), 1)
+    return torch.stack([cross_entropy(part, classes[:, i]) for i, part in enumerate(parts)])

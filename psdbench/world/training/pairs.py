@@ -17,13 +17,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from psdbench.priors.diffusion import Diffusion, alphas_cumprod
 from psdbench.world.data import draw_camera, draw_scene, stack_cameras
 from psdbench.world.grammar import describe, parse
 from psdbench.world.preference import appraise
 from psdbench.world.renderer import apply_look, gaussian_blur, render
 from psdbench.world.scenes import Look, Scene, sample_background, sample_look
 from psdbench.world.training.labels import hard_negatives
-from psdbench.world.training.prior import alphas_cumprod, encode_captions
+from psdbench.world.training.prior import SCHEDULER, encode_captions
 
 KINDS = ("look", "look", "wrong", "fault", "fault", "x0", "x0", "x0_fault")
 """what each of the eight pictures of a group is"""
@@ -177,7 +178,7 @@ def _one_step(
     text = encode_captions(models.text_model, models.tokenizer, captions, device)
     null = encode_captions(models.text_model, models.tokenizer, [""], device).expand_as(text)
     t = torch.randint(20, 900, (count,), generator=generator).to(device)
-    alpha_bar = alphas_cumprod().to(device)[t].view(-1, 1, 1, 1)
+    diffusion = Diffusion(alphas_cumprod(SCHEDULER).to(device))
     scale = torch.tensor([rng.choice((1.0, 3.0, 7.5, 7.5, 12.0)) for _ in captions], device=device).view(
         -1, 1, 1, 1
     )
@@ -185,10 +186,9 @@ def _one_step(
     for source in (looks, looks, faults):
         latents = models.autoencoder.encode(source.to(device) * 2 - 1).latents
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        x_t = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
+        x_t = diffusion.add_noise(latents, noise, t)
         both = models.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([null, text])).sample
         negative, positive = both.chunk(2)
-        epsilon = negative + scale * (positive - negative)
-        x0 = (x_t - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt()
+        x0 = diffusion.predict_x0(x_t, negative + scale * (positive - negative), t)
         out.append((models.autoencoder.decode(x0).sample.cpu() / 2 + 0.5).clamp(0, 1))
     return out

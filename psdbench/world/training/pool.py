@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from psdbench.world.data import chunk_seeds, draw_samples
+from psdbench.world.data import camera_rows, chunk_seeds, draw_samples
 
 SIZE = 30_000
 
@@ -57,8 +57,7 @@ def draw(work: Path, seed: int, size: int = SIZE) -> None:
         for part in workers.map(draw_samples, *zip(*chunk_seeds(size, seed), strict=True)):
             pixels.append(part.images)
             captions += part.captions
-            c = part.cameras
-            cameras.append(torch.stack([c.azimuth, c.elevation, c.distance, c.fov], 1))
+            cameras.append(camera_rows(part.cameras))
             print(f"pool         {len(captions)}/{size} pictures", file=sys.stderr, flush=True)
     tensors = {"pixels": torch.cat(pixels).contiguous(), "cameras": torch.cat(cameras).contiguous()}
     save_file(tensors, work / "pool.safetensors")

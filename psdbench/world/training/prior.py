@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from psdbench.priors.diffusion import alphas_cumprod
 from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pool import Pool
 from psdbench.world.training.tokenizers import MAX_TOKENS
@@ -49,12 +50,6 @@ def build() -> Any:
     )
 
 
-def alphas_cumprod() -> Tensor:
-    """ᾱ of the scaled-linear schedule, [1000]."""
-    low, high = SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5
-    return (1 - torch.linspace(low, high, 1000, dtype=torch.float64).square()).cumprod(0).float()
-
-
 @torch.no_grad()
 def encode_captions(text_model: Any, tokenizer: Any, captions: list[str], device: str) -> Tensor:
     """Hidden states of the frozen text tower, [N, 32, 128]."""
@@ -78,7 +73,7 @@ def train(work: Path, autoencoder: Any, text_model: Any, tokenizer: Any, seed: i
     which = torch.tensor([place[c] for c in pool.captions])
     texts = encode_captions(text_model, tokenizer, [*unique, ""], device)
     model = build().to(device, memory_format=torch.channels_last)
-    alphas = alphas_cumprod().to(device)
+    alphas = alphas_cumprod(SCHEDULER).to(device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = pool.indices(RECIPE.batch, generator)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from psdbench.scorers.head import ScoreHead
 from psdbench.scorers.image_reward import BlipReward
 from psdbench.world.preference import ANNOTATORS, Annotator
-from psdbench.world.training.labels import ATTRIBUTES, attribute_table, hard_negatives
+from psdbench.world.training.labels import ATTRIBUTES, attribute_errors, attribute_table, hard_negatives
 from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pairs import KINDS, Groups
 from psdbench.world.training.pool import Pool
@@ -139,9 +139,7 @@ class _Matching(nn.Module):
             is_decoder=False,
         ).last_hidden_state[:, 0]
         match = F.binary_cross_entropy_with_logits(self.match(read).squeeze(-1), matches)
-        guesses = self.attributes(seen.mean(1)).split(list(ATTRIBUTES.values()), 1)
-        errors = [F.cross_entropy(g, classes[:, i]) for i, g in enumerate(guesses)]
-        return match + torch.stack(errors).mean()
+        return match + attribute_errors(self.attributes(seen.mean(1)), classes).mean()
 
 
 def _learn_matching(work: Path, model: BlipReward, tokenizer: Any, seed: int, device: str) -> None:
