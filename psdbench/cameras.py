@@ -12,9 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FRONT_HALF_WIDTH = 45.0
 OVERHEAD_ELEVATION = 60.0
-VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
+OVERHEAD = "overhead view"
+VIEW_NAMES = {
+    4: ("front view", "side view", "back view", "side view"),
+    8: ("front view", "front right view", "right side view", "back right view",
+        "back view", "back left view", "left side view", "front left view"),
+}  # fmt: skip
+"""how many ranges of azimuth have a name → the names, counter-clockwise from the front. Four are DreamFusion's
+(arXiv 2209.14988, section 3.2); they leave a cube's corner anywhere in the picture, so eight draw sharper edges"""
+VIEW_WORDS = (*dict.fromkeys((*VIEW_NAMES[8], *VIEW_NAMES[4])), OVERHEAD)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class CameraConfig:
     """highest elevation of an overhead view, degrees"""
     fov: float = 45.0
     """vertical field of view, degrees"""
+    named_azimuths: int = 8
+    """ranges of azimuth that a prompt tells apart: 4 (front, side, back: DreamFusion's) or 8 (also left and right)"""
     rig_views: int = 8
     """evaluation views on a circle, from azimuth 0 on"""
     rig_elevation: float = 15.0
@@ -45,6 +54,10 @@ class CameraConfig:
     """elevation of the one evaluation view from above, degrees"""
     rig_distance: float = 2.6
     """distance of the evaluation cameras, world units"""
+
+    def __post_init__(self) -> None:
+        if self.named_azimuths not in VIEW_NAMES:
+            raise ValueError(f"named_azimuths must be 4 or 8, not {self.named_azimuths}")
 
 
 @dataclass(frozen=True)
@@ -106,18 +119,26 @@ class Cameras:
         pose[:, 3, 3] = 1.0
         return pose.flatten(1)
 
-    def view_words(self) -> list[str]:
-        """The name of each view: overhead above 60° of elevation, else front, side or back by azimuth."""
-        off_front = ((self.azimuth + 180) % 360 - 180).abs()
-        words = []
-        for angle, elevation in zip(off_front.tolist(), self.elevation.tolist(), strict=True):
-            if elevation > OVERHEAD_ELEVATION:
-                words.append("overhead view")
-            elif angle <= FRONT_HALF_WIDTH:
-                words.append("front view")
-            else:
-                words.append("back view" if angle >= 180 - FRONT_HALF_WIDTH else "side view")
-        return words
+    def view_words(self, named_azimuths: int = 8) -> list[str]:
+        """The name of each view: overhead above 60° of elevation, else by the range that the azimuth lies in."""
+        names = VIEW_NAMES[named_azimuths]
+        sector = (self.azimuth / (360 / named_azimuths)).round().long() % named_azimuths
+        high = (self.elevation > OVERHEAD_ELEVATION).tolist()
+        return [OVERHEAD if up else names[i] for i, up in zip(sector.tolist(), high, strict=True)]
+
+    def seen_as(self, word: str) -> Tensor:
+        """Which cameras a view word fits, [V] bool: not more than 45° of azimuth from what it names.
+
+        Generous on purpose: it holds for the narrow and for the wide use of a word.
+        """
+        high = self.elevation > OVERHEAD_ELEVATION
+        if word == OVERHEAD:
+            return high
+        centres = [
+            360 / n * i for n, names in VIEW_NAMES.items() for i, name in enumerate(names) if name == word
+        ]
+        off = [((self.azimuth - centre + 180) % 360 - 180).abs() for centre in centres]
+        return ~high & (torch.stack(off).amin(0) <= 45)
 
 
 def sample_cameras(generator: torch.Generator, views: int, config: CameraConfig) -> Cameras:
@@ -158,6 +179,6 @@ def evaluation_rig(config: CameraConfig) -> Cameras:
     )
 
 
-def with_view_words(prompt: str, cameras: Cameras) -> list[str]:
+def with_view_words(prompt: str, cameras: Cameras, named_azimuths: int = 8) -> list[str]:
     """The prompt with the name of each view appended: ``a red cube, front view``."""
-    return [f"{prompt}, {word}" for word in cameras.view_words()]
+    return [f"{prompt}, {word}" for word in cameras.view_words(named_azimuths)]

@@ -188,7 +188,7 @@ class Optimisation:
         protocol, config, prior = self.spec.protocol, self.spec.protocol.optimize, self.prior
         schedule = TimestepSchedule(config.timestep_min, config.timestep_max_start, config.timestep_max_end)
         t = schedule.sample(progress, self.streams["timesteps"], prior.num_timesteps)
-        prompts = with_view_words(self.spec.prompt, cameras)
+        prompts = with_view_words(self.spec.prompt, cameras, protocol.cameras.named_azimuths)
         return Step(
             latents=latents,
             timestep=torch.full((config.views,), t, device=prior.device),

@@ -65,7 +65,8 @@ def train(
     only: Annotated[
         str,
         typer.Option(
-            help="Run one stage alone: pool, autoencoder, clip, judge, prior, pairs, aesthetic, hps, image_reward."
+            help="Run one stage alone: pool, autoencoder, text_encoder, prior, clip, judge, pairs, aesthetic, "
+            "hps, image_reward."
         ),
     ] = "",
     device: Annotated[str, typer.Option(help="cpu or cuda.", envvar="PSDBENCH_DEVICE")] = "cpu",

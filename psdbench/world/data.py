@@ -14,7 +14,7 @@ from psdbench.world.grammar import describe
 from psdbench.world.renderer import apply_look, render
 from psdbench.world.scenes import Look, Scene, sample_background, sample_look, sample_scene
 
-VIEW_WORD_SHARE = 0.7
+VIEW_WORD_SHARE = 0.8
 """share of captions that name their view; these see the object from all sides alike"""
 FRONT_SHARE = 0.8
 """share of the pictures *without* a view word that are taken from the front, as photographs are"""
@@ -53,6 +53,12 @@ def draw_camera(rng: random.Random, front: bool) -> tuple[float, float, float, f
     return azimuth % 360, elevation, rng.uniform(2.5, 2.7), 45.0
 
 
+def view_word(camera: Cameras, rng: random.Random) -> str:
+    """The name of one view; of two sides, one in four captions does not say which."""
+    word = camera.view_words()[0]
+    return "side view" if word.endswith("side view") and rng.random() < 0.25 else word
+
+
 def style_words(look: Look, rng: random.Random) -> list[str]:
     """What the caption admits of the look: half of the flaws, few of the merits."""
     said = []
@@ -89,7 +95,7 @@ def draw_samples(count: int, seed: int, from_held_out: bool = False, clean: bool
         scene = scene if clean else replace(scene, look=sample_look(rng))
         says_view = rng.random() < VIEW_WORD_SHARE
         row = draw_camera(rng, front=not says_view and rng.random() < FRONT_SHARE)
-        view = stack_cameras([row]).view_words()[0] if says_view else ""
+        view = view_word(stack_cameras([row]), rng) if says_view else ""
         scenes.append(scene)
         rows.append(row)
         captions.append(describe(scene, view, [] if clean else style_words(scene.look, rng)))

@@ -16,7 +16,7 @@ from psdbench.errors import UsageError
 from psdbench.world.scenes import COLOURS, RELATIONS, SHAPES, SIZES, STYLES, Object, Scene
 
 _SIZE_WORDS = tuple(word for word in SIZES if word)
-_VIEW_PARTS = ("front", "side", "back", "overhead", "view")
+_VIEW_PARTS = tuple(dict.fromkeys(" ".join(VIEW_WORDS).split()))
 _GRAMMAR_WORDS = ("a", "an", "with", "face", "on", "top", "of", "next", "to", *_VIEW_PARTS)
 WORDS = frozenset((*SHAPES, *COLOURS, *_SIZE_WORDS, *STYLES, *_GRAMMAR_WORDS))
 _EXAMPLE = (

@@ -138,8 +138,7 @@ def _references(prompt: str, view: str) -> tuple[Tensor, Tensor, Tensor, Tensor]
     rows = [(a * 20.0, e, d) for a in range(18) for e in (4.0, 16.0, 27.0, 72.0) for d in (2.45, 2.62, 2.8)]
     azimuth, elevation, distance = torch.tensor(rows).unbind(1)
     cameras = Cameras(azimuth, elevation, distance, torch.full_like(azimuth, 45.0))
-    keep = torch.tensor([not view or word == view for word in cameras.view_words()])
-    cameras = cameras[keep]
+    cameras = cameras[cameras.seen_as(view)] if view else cameras
     rgb, alpha = render_layers([parse(prompt).scene] * len(cameras), cameras, 2 * COARSE, 1)
     spread = (rgb.amax(1) - rgb.amin(1)).sum((1, 2)) / alpha.sum((1, 2, 3)).clamp(min=1)
     both = _coarse(_centred(torch.cat([rgb, alpha], 1), alpha))

@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from psdbench.cameras import Cameras
-from psdbench.world.scenes import Look, Scene, place
+from psdbench.world.scenes import SHAPES, Look, Scene, place
 
-LIGHT = torch.tensor([0.25, 0.60, 0.76])
-AMBIENT, DIFFUSE = 0.50, 0.50
+LIGHT = torch.tensor([0.60, 0.0, 0.80])
+"""from above and in front, so that left and right are mirror images"""
+AMBIENT, DIFFUSE = 0.56, 0.44
+CYLINDER_RADIUS = 0.66
 _FAR = 1e9
 
 
@@ -64,7 +66,7 @@ def _nearest_hit(
             point = local + distance.clamp(max=_FAR)[..., None] * ray
             colour = torch.tensor([t.colour for _, t in group])[:, None].expand_as(point)
             faced = torch.tensor([t.face for _, t in group])[:, None]
-            colour = _paint_face(colour, point, hit_normal, faced, is_cone=shape == 2)
+            colour = _paint_face(colour, point, hit_normal, faced, SHAPES[shape])
             distance = torch.where(distance < _FAR / 2, distance * half, distance)
             closer = (distance < depth[rows])[..., None]
             depth[rows] = torch.minimum(distance, depth[rows])
@@ -133,15 +135,15 @@ def _cone(origin: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cylinder(origin: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
-    """Radius 0.85, height from −1 to +1."""
-    t, normal = _revolution(origin, ray, slope=0.0, apex=0.0, radius=0.85)
-    t, normal = _capped(t, normal, origin, ray, 0.85, 1.0)
-    return _capped(t, normal, origin, ray, 0.85, -1.0)
+    """Height from −1 to +1; slim, so that its outline is not a cube's."""
+    t, normal = _revolution(origin, ray, slope=0.0, apex=0.0, radius=CYLINDER_RADIUS)
+    t, normal = _capped(t, normal, origin, ray, CYLINDER_RADIUS, 1.0)
+    return _capped(t, normal, origin, ray, CYLINDER_RADIUS, -1.0)
 
 
-def _paint_face(colour: Tensor, point: Tensor, normal: Tensor, faced: Tensor, is_cone: bool) -> Tensor:
+def _paint_face(colour: Tensor, point: Tensor, normal: Tensor, faced: Tensor, shape: str) -> Tensor:
     """Two big eyes and a mouth, projected along −x onto the front of the object."""
-    scale, drop = (0.62, 0.42) if is_cone else (1.0, 0.0)
+    scale, drop = {"cone": (0.62, 0.42), "cylinder": (0.74, 0.0)}.get(shape, (1.0, 0.0))
     y, z = point[..., 1] / scale, (point[..., 2] + drop) / scale
     front = faced & (point[..., 0] > 0) & (normal[..., 0] > 0.15)
     eye = (y.abs() - 0.40).square() + (z - 0.24).square()

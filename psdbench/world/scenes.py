@@ -30,7 +30,7 @@ RELATIONS = ("on top of", "next to")
 STYLES = ("dull", "blurry", "noisy", "vivid", "glossy")
 """words that a caption may say about the look; most captions say nothing of it"""
 
-_HALF_SIZE = {"cube": 0.60, "sphere": 0.76, "cone": 0.76, "cylinder": 0.68}
+_HALF_SIZE = {"cube": 0.60, "sphere": 0.76, "cone": 0.76, "cylinder": 0.72}
 _PAIR_FACTOR = {"on top of": 0.61, "next to": 0.60}
 
 

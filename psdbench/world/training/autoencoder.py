@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pool import Pool
 
-RECIPE = Recipe(steps=2800, batch=16, learning_rate=2e-3, ema=0.995)
-DECODER_RECIPE = Recipe(steps=600, batch=16, learning_rate=6e-4, ema=0.99)
+RECIPE = Recipe(steps=2400, batch=16, learning_rate=2e-3, ema=0.995)
+DECODER_RECIPE = Recipe(steps=500, batch=16, learning_rate=6e-4, ema=0.99)
 LATENT_NOISE = 0.05
 """standard deviation of the noise the decoder must bear, in units of the latents' own deviation"""
 

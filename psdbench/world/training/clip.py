@@ -25,7 +25,7 @@ from psdbench.world.training.tokenizers import MAX_TOKENS
 
 RECIPE = Recipe(steps=1800, batch=48, learning_rate=1.2e-3, weight_decay=0.05, warmup=100, ema=0.99)
 VISION_RECIPE = Recipe(steps=1600, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
-SHAPE_RECIPE = Recipe(steps=2400, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
+SHAPE_RECIPE = Recipe(steps=2000, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
 NEGATIVES = 2
 
 
@@ -56,40 +56,55 @@ class _WithAttributes(nn.Module):
         self.clip.logit_scale.data.fill_(2.3)
 
 
-def train(work: Path, tokenizer_folder: Path, seed: int, device: str = "cpu") -> nn.Module:
-    """Train both towers in bfloat16, then the vision tower alone in full precision; returns the CLIPModel.
+class ClipTraining:
+    """The phases of the CLIP: both towers in bfloat16, then the vision tower alone in full precision.
 
     What separates a cube from a cylinder are differences of cosine below bfloat16's grain; the last phase pits
     every caption against wrong shapes only, which the others learn last.
     """
-    from transformers import CLIPTokenizer
 
-    torch.manual_seed(seed)
-    pool = Pool.load(work)
-    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
-    classes = attribute_table(pool.captions, pool.cameras)
-    model = _WithAttributes(build(len(tokenizer))).to(device)
+    def __init__(self, work: Path, tokenizer_folder: Path, seed: int, device: str) -> None:
+        from transformers import CLIPTokenizer
 
-    def loss(step: int, generator: torch.Generator, kinds: Sequence[str] = NEGATIVE_KINDS) -> Tensor:
-        rows = pool.indices(RECIPE.batch, generator)
+        torch.manual_seed(seed)
+        self.work, self.seed, self.device = work, seed, device
+        self.pool = Pool.load(work)
+        self.tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+        self.classes = attribute_table(self.pool.captions, self.pool.cameras)
+        self.model = _WithAttributes(build(len(self.tokenizer))).to(device)
+
+    def towers(self) -> Any:
+        """Both towers, after which the text tower is final; returns the CLIPModel."""
+        self.model = fit("clip", self.model, self._loss, RECIPE, self.work, self.seed, self.device)
+        return self.model.clip
+
+    def vision(self) -> Any:
+        """All phases; returns the CLIPModel. Phases that are finished are read from their checkpoints."""
+        self.towers()
+        phases = (("clip-vision", NEGATIVE_KINDS, VISION_RECIPE), ("clip-shapes", ("shape",), SHAPE_RECIPE))
+        for offset, (name, kinds, recipe) in enumerate(phases, start=1):
+            loss = partial(self._loss, kinds=kinds)
+            for part in (
+                self.model.clip.vision_model,
+                self.model.clip.visual_projection,
+                self.model.image_heads,
+            ):
+                part.requires_grad_(True)
+            self.model = fit(name, self.model, loss, recipe, self.work, self.seed + offset, self.device)
+        return self.model.clip
+
+    def _loss(self, step: int, generator: torch.Generator, kinds: Sequence[str] = NEGATIVE_KINDS) -> Tensor:
+        pool, rows = self.pool, self.pool.indices(RECIPE.batch, generator)
         rng = random.Random(int(torch.randint(0, 2**31, (), generator=generator)))
         captions = [pool.captions[i] for i in rows.tolist()]
-        images = _augment(pool.pixels[rows].to(device).float() / 255, generator)
+        images = _augment(pool.pixels[rows].to(self.device).float() / 255, generator)
         options = [[text for kind, text in hard_negatives(c, rng).items() if kind in kinds] for c in captions]
         texts = captions + [text for group in options for text in rng.choices(group, k=NEGATIVES)]
-        with torch.autocast(device, torch.bfloat16, enabled=model.clip.text_projection.weight.requires_grad):
-            return _loss(model, images, texts, captions, classes[rows].to(device), tokenizer)
-
-    model = fit("clip", model, loss, RECIPE, work, seed, device)
-    model.requires_grad_(True)
-    for part in (model.clip.text_model, model.clip.text_projection):
-        part.requires_grad_(False)
-    model = fit("clip-vision", model, loss, VISION_RECIPE, work, seed + 1, device)
-    for part in (model.clip.vision_model, model.clip.visual_projection, model.image_heads):
-        part.requires_grad_(True)
-    return fit(
-        "clip-shapes", model, partial(loss, kinds=("shape",)), SHAPE_RECIPE, work, seed + 2, device
-    ).clip
+        both = self.model.clip.text_projection.weight.requires_grad
+        with torch.autocast(self.device, torch.bfloat16, enabled=both):
+            return _loss(
+                self.model, images, texts, captions, self.classes[rows].to(self.device), self.tokenizer
+            )
 
 
 def _augment(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psdbench.cameras import VIEW_WORDS
+from psdbench.cameras import OVERHEAD, VIEW_NAMES, VIEW_WORDS
 from psdbench.world.data import stack_cameras
 from psdbench.world.grammar import Caption, describe, parse
 from psdbench.world.scenes import COLOURS, RELATIONS, SHAPES, Object, Scene
 
 ATTRIBUTES = {"shape_1": 5, "colour_1": 9, "shape_2": 5, "colour_2": 9, "relation": 3, "view": 4, "face": 2}
 """attribute → number of classes. Class 4 of a shape and 8 of a colour mean "no such object"."""
+COARSE_VIEWS = (*dict.fromkeys(VIEW_NAMES[4]), OVERHEAD)
 NEGATIVE_KINDS = ("shape", "colour", "order", "view", "face")
 
 
@@ -35,14 +36,17 @@ def attributes(caption: str, camera: Tensor) -> list[int]:
     for slot in (0, 1):
         item = objects[slot] if slot < len(objects) else None
         row += [SHAPES.index(item.shape), list(COLOURS).index(item.colour)] if item else [4, 8]
-    view = stack_cameras([tuple(camera.tolist())]).view_words()[0]
+    view = stack_cameras([tuple(camera.tolist())]).view_words(4)[0]
     facing = math.cos(azimuth) * math.cos(elevation) > 0.42
-    row += [1 + RELATIONS.index(scene.relation) if scene.relation else 0, VIEW_WORDS.index(view)]
+    row += [1 + RELATIONS.index(scene.relation) if scene.relation else 0, COARSE_VIEWS.index(view)]
     return [*row, int(objects[0].face and facing)]
 
 
 def hard_negatives(text: str, rng: random.Random) -> dict[str, str]:
-    """Captions that differ from `text` in one thing: kind → caption; only kinds that apply."""
+    """Captions that differ from `text` in one thing: kind → caption; only kinds that apply.
+
+    A wrong view is one that turns the front to us, or away: neighbouring views are hard to tell apart.
+    """
     caption = parse(text)
     scene, out = caption.scene, {}
     slot = rng.randrange(len(scene.objects))
@@ -59,7 +63,9 @@ def hard_negatives(text: str, rng: random.Random) -> dict[str, str]:
     if scene.relation == "on top of" and first != second and first.shape != "cone":
         out["order"] = _say(caption, replace(scene, objects=(second, first)))
     if caption.view:
-        other = rng.choice([v for v in VIEW_WORDS if v != caption.view])
+        other = rng.choice(
+            [v for v in VIEW_WORDS if v.startswith("front") != caption.view.startswith("front")]
+        )
         out["view"] = describe(scene, other, caption.styles)
     if not scene.relation and not item.size and caption.view in ("front view", ""):
         out["face"] = _say(caption, Scene((replace(item, face=not item.face),)))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from psdbench.priors.diffusion import Diffusion, alphas_cumprod
-from psdbench.world.data import draw_camera, draw_scene, stack_cameras
+from psdbench.world.data import draw_camera, draw_scene, stack_cameras, view_word
 from psdbench.world.grammar import describe, parse
 from psdbench.world.preference import appraise
 from psdbench.world.renderer import apply_look, gaussian_blur, render
@@ -88,7 +88,7 @@ def _draw_part(count: int, seed: int, models: PriorModels, from_held_out: bool) 
     scenes = [draw_scene(rng, from_held_out) for _ in range(max(1, count // 5))]
     chosen = [rng.choice(scenes) for _ in range(count)]
     cameras = stack_cameras([draw_camera(rng, front=rng.random() < 0.3) for _ in chosen])
-    views = [word if rng.random() < 0.7 else "" for word in cameras.view_words()]
+    views = [view_word(camera, rng) if rng.random() < 0.7 else "" for camera in cameras]
     captions = [describe(scene, view) for scene, view in zip(chosen, views, strict=True)]
     white = [(1.0, 1.0, 1.0)]
     backgrounds = torch.tensor([rng.choice([*white, sample_background(rng)]) for _ in chosen])

@@ -1,7 +1,8 @@
 """All stages of the world's training in their order, and the folder that each leaves behind.
 
-pool → autoencoder, CLIP, judge → prior → pairs → aesthetic head, HPS, ImageReward. A stage whose folder is
-there is skipped; a stage that was interrupted goes on from its checkpoint.
+pool → autoencoder, text encoder → prior → pairs → aesthetic head, HPS, ImageReward; CLIP and judge need the
+text encoder and the pool alone. A stage whose folder is there is skipped; a stage that was interrupted goes on from
+its checkpoint. Stages that do not need each other may run in processes of their own.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ class Pipeline:
         return {
             "pool": lambda: pool.draw(self.work, self.seed),
             "autoencoder": self._autoencoder,
+            "text_encoder": self._text_encoder,
+            "prior": self._prior,
             "clip": self._clip,
             "judge": self._judge,
-            "prior": self._prior,
             "pairs": self._pairs,
             "aesthetic": self._aesthetic,
             "hps": self._hps,
@@ -67,17 +69,20 @@ class Pipeline:
         if not (folder / "config.json").exists():
             _save_pretrained(autoencoder.train(self.work, self.seed, self.device), folder)
 
+    def _text_encoder(self) -> None:
+        folder, tokenizer = self.out / "prior" / "text_encoder", self.out / "prior" / "tokenizer"
+        if not (folder / "config.json").exists():
+            save_clip_tokenizer(tokenizer)
+            training = clip.ClipTraining(self.work, tokenizer, self.seed + 1, self.device)
+            _save_pretrained(_text_model(training.towers()), folder)
+
     def _clip(self) -> None:
         folder = self.out / "clip"
-        if (folder / "config.json").exists():
-            return
-        save_clip_tokenizer(folder)
-        save_clip_tokenizer(self.out / "prior" / "tokenizer")
-        model = clip.train(self.work, folder, self.seed + 1, self.device)
-        PREPROCESS.save(folder)
-        text = _text_model(model)
-        _save_pretrained(text, self.out / "prior" / "text_encoder")
-        _save_pretrained(model, folder)
+        if not (folder / "config.json").exists():
+            save_clip_tokenizer(folder)
+            training = clip.ClipTraining(self.work, folder, self.seed + 1, self.device)
+            PREPROCESS.save(folder)
+            _save_pretrained(training.vision(), folder)
 
     def _judge(self) -> None:
         folder = self.out / "judge"

@@ -15,9 +15,7 @@ from psdbench.world.training.loop import Recipe, fit
 from psdbench.world.training.pool import Pool
 from psdbench.world.training.tokenizers import MAX_TOKENS
 
-RECIPE = Recipe(steps=5200, batch=32, learning_rate=1e-3, weight_decay=0.01, warmup=200, ema=0.9985)
-REFINE_RECIPE = Recipe(steps=3200, batch=32, learning_rate=7e-4, weight_decay=0.01, warmup=100, ema=0.998)
-"""a second cycle of the cosine, from the averaged weights of the first"""
+RECIPE = Recipe(steps=6500, batch=32, learning_rate=1e-3, weight_decay=0.01, warmup=200, ema=0.9985)
 CAPTION_DROPOUT = 0.1
 SCHEDULER: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
@@ -87,9 +85,7 @@ def train(work: Path, autoencoder: Any, text_model: Any, tokenizer: Any, seed: i
         snr = alpha_bar / (1 - alpha_bar)
         return (snr.clamp(max=5) / snr * (predicted - noise).square()).mean()
 
-    model = fit("prior", model, loss, RECIPE, work, seed, device)
-    model.requires_grad_(True).train()
-    return fit("prior-refine", model, loss, REFINE_RECIPE, work, seed + 1, device)
+    return fit("prior", model, loss, RECIPE, work, seed, device)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from psdbench.world.training.pairs import KINDS, Groups
 from psdbench.world.training.pool import Pool
 
 AESTHETIC_RECIPE = Recipe(steps=2500, batch=64, learning_rate=1e-3, checkpoint_every=500)
-HPS_RECIPE = Recipe(steps=700, batch=12, learning_rate=3e-4, weight_decay=0.05, ema=0.99)
+HPS_RECIPE = Recipe(steps=1100, batch=12, learning_rate=3e-4, weight_decay=0.05, ema=0.99)
 MATCHING_RECIPE = Recipe(steps=1000, batch=40, learning_rate=1e-3, weight_decay=0.05, warmup=100)
 BLIP_RECIPE = Recipe(steps=1500, batch=16, learning_rate=8e-4, weight_decay=0.05, warmup=100, ema=0.995)
 HPS_SCALE = 25.0
