@@ -1,26 +1,21 @@
 """Preference Score Distillation (PSD, arXiv 2603.01594) in psdbench's own formulation.
 
 Public about the paper: it aligns text-to-3D distillation with pretrained 2D rewards while it optimises,
-without 3D training data and without pixel gradients of the reward, which never saw noisy images. Preference
-becomes a CFG-style guidance by an implicit reward model: pairs of noisy latents are formed on the fly, a
-reward such as HPSv2.1 ranks them as win and lose, the preference score is scaled by the reward, and the
-negative text embedding is optimised online. Its equations, weights, learning rates and code were not public
-to us.
-
-What follows is therefore ours. Two noises on one render give residuals ρ_k = ε̂_ω(x_t^k) - ε^k; the reward of
-their predicted clean images, asked without a graph, says which won. With Δ = r_w - r_l,
+without 3D data and without pixel gradients of the reward, which never saw noisy images. Preference becomes a
+CFG-style guidance by an implicit reward model: pairs of noisy latents are formed on the fly, a reward such as
+HPSv2.1 ranks them as win and lose, the preference score is scaled by the reward, and the negative text
+embedding is optimised online. Its equations, weights, learning rates and code were not public to us; what
+follows is therefore ours. Two noises on one render give residuals ρ_k = ε̂_ω(x_t^k) - ε^k; the reward of their
+predicted clean images, asked without a graph, says which won. With Δ = r_w - r_l,
 
     G = w(t) [ ρ_base + λ_t s(Δ) (ρ_w - ρ_l) ],      s(Δ) = min(Δ / EMA(Δ), max_gap) by default:
 
 guidance of scale 1 + λs in which the loser plays the unconditional branch. ρ_base is the first noise's
-residual, an unbiased draw of the base method. `psdbench.negative` has the objectives for the negative
-embedding.
-
-While λ_t = 0 and nothing else needs the pair, a step draws and computes what the base method does and
-returns its bits. Otherwise base and pair share one denoiser call (cheaper than two), whose rounding may
-differ from that of a smaller batch; the second noise has a stream of its own, so that the base's draws
-never shift. Cost per view: 4 denoiser forwards, 2 decodes, 2 rewards; more for `rank_on` > 1 and for a
-learned negative.
+residual, an unbiased draw of the base method; of CSD ε̂_text - ε̂_∅. `psdbench.negative` learns the embedding.
+While λ_t = 0 and nothing else needs the pair, a step draws and computes what the base method does and returns
+its bits. Otherwise base and pair share one denoiser call, which rounds otherwise than a smaller batch would;
+the second noise has its own stream, so that the base's draws never shift. Cost per view: 4 denoiser forwards,
+2 decodes, 2 rewards; VSD: 3 forwards, 1 backward more; CSD: 2 forwards; more for `rank_on`, a learned negative.
 """
 
 from __future__ import annotations
@@ -32,8 +27,10 @@ import torch
 from torch import Tensor
 
 from psdbench import guidance
-from psdbench.guidance import Method, Setting, State, States, Step, combine, method
+from psdbench.guidance import Method, Setting, State, States, Step, combine, denoise, method
+from psdbench.methods.csd import CSD
 from psdbench.negative import NegativeEmbedding
+from psdbench.ranking import scores
 from psdbench.schedules import Weighting
 
 TINY = 1e-30
@@ -55,8 +52,8 @@ class PSD(Method):
     """of t_gate, share of the diffusion's length"""
     pair: Literal["two_noise", "two_t"] = "two_noise"
     """two noises at one t, or one noise at two t"""
-    base: Literal["sds", "vsd"] = "sds"
-    """what residuals are measured from: the drawn noise, or VSD's learned score of the renders"""
+    base: Literal["sds", "vsd", "csd"] = "sds"
+    """base method; vsd measures the pair too from its learned score of the renders, else from the noise"""
     base_at: Literal["first", "mean", "win"] = "first"
     """which residual carries the base term; win with λ = 0 is best-of-2"""
     scale: Literal["one", "linear", "ema", "bt", "gate"] = "ema"
@@ -82,13 +79,16 @@ class PSD(Method):
     negative_radius: float = 0.1
     """trust region: largest ‖n - n₀‖ as a share of ‖n₀‖"""
 
+    @property
+    def asks_reward_gradient(self) -> bool:
+        return self.negative == "refl"
+
     def setup(self, setting: Setting) -> States:
         states: dict[str, State] = {"gap": guidance.RunningMean()}
         if self.base == "vsd":
             states["renders"] = guidance.RenderScore(setting.prior.tunable_score(4, 1e-4, setting.streams))
         if self.negative != "off":
-            rate, radius = self.negative_learning_rate, self.negative_radius
-            start = setting.text.negative
+            rate, radius, start = self.negative_learning_rate, self.negative_radius, setting.text.negative
             states["negative"] = NegativeEmbedding(start, self.negative, self.guidance_scale, rate, radius)
         return States(**states)
 
@@ -96,6 +96,8 @@ class PSD(Method):
         omega, preference, negative = self.guidance_scale, self._preference(step), step.state.get("negative")
         learns = negative and step.progress >= self.negative_start and step.index % self.negative_every == 0
         paired = preference != 0 or self.base_at != "first" or learns
+        if self.base == "csd" and not paired:
+            return CSD(weighting=self.weighting).gradient(step)
         noises, timesteps = self._draw(step, paired)
         lower = negative and negative.embedding
         pool = guidance.noise_pool(step, noises, omega, timesteps=timesteps, negative=lower)
@@ -103,19 +105,20 @@ class PSD(Method):
         if self.base == "vsd":
             origin = step.state["renders"].predict_noise(step, pool)
             step.state["renders"].fit(step)
+        base = pool.eps_hat - origin
         if not paired:
-            return combine(pool.eps_hat - origin, weight)
-
+            return combine(base, weight)
+        if self.base == "csd":
+            base = pool.eps_text - denoise(step, pool.x_t, pool.timesteps, step.text.null)[0]
         x0 = guidance.short_ddim(step, pool, self.rank_on, omega, negative=lower)
-        rewards = step.rewards(x0)
-        gap = torch.sub(*(rewards if self.per_view else rewards.mean(1, keepdim=True)))
+        gap = torch.sub(*scores(step, x0, self.per_view))
         if learns:
             negative.learn(step, pool, x0, gap)
         first = {"first": torch.ones_like(gap), "mean": torch.full_like(gap, 0.5), "win": (gap >= 0).float()}
         share, lead = first[self.base_at], preference * self._scale(step, gap)
         eps_pair = pool.eps_hat if self.cfg_pair == "same" else pool.eps_text
-        base = combine(pool.eps_hat - origin, weight, torch.stack([share, 1 - share]))
-        return base + combine(eps_pair - origin, weight, torch.stack([lead, -lead]))
+        pair = combine(eps_pair - origin, weight, torch.stack([lead, -lead]))
+        return combine(base, weight, torch.stack([share, 1 - share])) + pair
 
     def _preference(self, step: Step) -> float:
         """λ_t."""
@@ -129,13 +132,11 @@ class PSD(Method):
 
     def _draw(self, step: Step, paired: bool) -> tuple[Tensor, Tensor]:
         """Noises [K, V, C, h, w] and timesteps [K, V]; the first is the base method's own draw."""
-        noise, t = step.noise(), step.timestep[None]
-        if not paired:
-            return noise, t
-        if self.pair == "two_noise":
-            return torch.cat([noise, step.noise("pair_noise")]), t.expand(2, -1)
+        t, k = step.timestep[None], 2 if paired else 1
+        if self.pair == "two_noise" or not paired:
+            return step.noises(k), t.expand(k, -1)
         other = step.schedule.sample(step.progress, step.streams["pair_noise"], step.prior.num_timesteps)
-        return torch.cat([noise, noise]), torch.cat([t, torch.full_like(t, other)])
+        return step.noise().repeat(2, 1, 1, 1, 1), torch.cat([t, torch.full_like(t, other)])
 
     def _scale(self, step: Step, gap: Tensor) -> Tensor:
         """s(|Δ|) with the sign of Δ = r_1 - r_2, the coefficient of ρ_1 - ρ_2; NaN where Δ is."""

@@ -4,7 +4,8 @@
     L_ψ = ‖ε̂_ψ(α_t' x + σ_t' ε'; y, c) - ε'‖²,   t' ~ U[0, T)
 
 ε̂_ψ, the score of the renders, is a LoRA on the prior's UNet, conditioned on the camera c and trained in
-the same step. Where SDS collapses to the prior's mode, particles under VSD keep the prior's spread.
+the same step. Where SDS collapses to the prior's mode, particles under VSD keep the prior's spread: all
+particles of a job (`optimize.particles`, one of them moved by each step) share ψ, the score of all their renders.
 
 Differences from threestudio's implementation, on purpose: ψ starts exactly at the prior (the camera
 network's last layer is zero), one prior serves both branches, ψ regresses ε also where the prior predicts v,
@@ -22,7 +23,7 @@ from psdbench.schedules import Weighting
 
 @method("vsd", paper="arXiv 2305.16213")
 class VSD(Method):
-    """Variational Score Distillation with one particle."""
+    """Variational Score Distillation."""
 
     guidance_scale: float = 7.5
     """ω of classifier-free guidance on the prior; the paper's value"""

@@ -83,8 +83,8 @@ class Setting:
     text: TextEmbeddings
     """of the prompt without view words, V = 1"""
     streams: Streams
-    steps: int
-    """length of the run"""
+    steps: int | None
+    """length of the run; None where a budget of compute ends it"""
 
 
 @dataclass
@@ -117,6 +117,10 @@ class Step:
         """One standard normal noise on every view, [1, V, C, h, w], from a named stream."""
         return randn(self.latents.shape, self.streams[stream], self.latents.device)[None]
 
+    def noises(self, k: int) -> Tensor:
+        """K noises [K, V, C, h, w]: the base draw of all methods, then k - 1 from the stream `pair_noise`."""
+        return torch.cat([self.noise(), *(self.noise("pair_noise") for _ in range(k - 1))])
+
     def rewards(self, x0: Tensor, *, grad: bool = False) -> Tensor:
         """Rewards [K, V] of clean latents [K, V, C, h, w], decoded; higher is better, no graph unless asked.
 
@@ -148,6 +152,7 @@ class Method(ABC):
     name: ClassVar[str]
     paper: ClassVar[str]
     needs_reward: ClassVar[bool]
+    needs_reward_gradient: ClassVar[bool]
 
     def __post_init__(self) -> None:
         for field, hint in type_hints(type(self)).items():
@@ -156,6 +161,11 @@ class Method(ABC):
                     f"{self.name}.{field} cannot be '{getattr(self, field)}'",
                     f"use one of {', '.join(map(str, get_args(hint)))}",
                 )
+
+    @property
+    def asks_reward_gradient(self) -> bool:
+        """Whether it differentiates its reward as it is set; to be overridden where a parameter decides that."""
+        return self.needs_reward_gradient
 
     def setup(self, setting: Setting) -> State | None:
         """Make what the method trains or remembers, once per job; None for a method without memory."""
@@ -170,11 +180,18 @@ M = TypeVar("M", bound=Method)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-def method(name: str, *, paper: str, needs_reward: bool = False) -> Callable[[type[M]], type[M]]:
-    """Make a class a method of this name: a frozen dataclass with `name`, `paper` and `needs_reward` set."""
+def method(
+    name: str, *, paper: str, needs_reward: bool = False, needs_reward_gradient: bool = False
+) -> Callable[[type[M]], type[M]]:
+    """Make a class a method of this name: a frozen dataclass with `name`, `paper` and its needs set.
+
+    `needs_reward_gradient` asks for a differentiable reward, and so for a reward.
+    """
 
     def decorate(cls: type[M]) -> type[M]:
-        cls.name, cls.paper, cls.needs_reward = name, paper, needs_reward
+        cls.name, cls.paper = name, paper
+        cls.needs_reward = needs_reward or needs_reward_gradient
+        cls.needs_reward_gradient = needs_reward_gradient
         return dataclass(frozen=True, kw_only=True)(cls)
 
     return decorate

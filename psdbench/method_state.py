@@ -139,16 +139,24 @@ class RenderScore(State):
         self.score = score
         self.camera_dropout = camera_dropout
 
-    def predict_noise(self, step: Step, pool: Pool) -> Tensor:
-        """ε̂_ψ(x_t; prompt, camera) of every noise and view, [K, V, C, h, w], without a graph."""
+    def predict_noise(self, step: Step, pool: Pool, camera_guidance: float = 1.0) -> Tensor:
+        """ε̂_ψ(x_t; prompt, camera) of every noise and view, [K, V, C, h, w], without a graph.
+
+        `camera_guidance` g is ESD's guidance over the camera, ε̂_ψ(∅) + g (ε̂_ψ(camera) - ε̂_ψ(∅)) in one call;
+        at 0 and 1 the branch without weight is not computed.
+        """
         k, v = pool.timesteps.shape
+        seen = step.cameras.extrinsics()
+        unseen = torch.zeros_like(seen)
+        branches = {0.0: [unseen], 1.0: [seen]}.get(camera_guidance, [unseen, seen])
+        n = len(branches)
         eps = self.score.predict_noise(
-            pool.x_t.flatten(0, 1),
-            pool.timesteps.flatten(),
-            step.text.plain.repeat(k, 1, 1),
-            step.cameras.extrinsics().repeat(k, 1),
-        )
-        return eps.unflatten(0, (k, v))
+            pool.x_t.flatten(0, 1).repeat(n, 1, 1, 1),
+            pool.timesteps.flatten().repeat(n),
+            step.text.plain.repeat(n * k, 1, 1),
+            torch.cat([camera.repeat(k, 1) for camera in branches]),
+        ).unflatten(0, (n, k, v))
+        return eps[0] + camera_guidance * (eps[1] - eps[0]) if n == 2 else eps[0]
 
     def fit(self, step: Step) -> Tensor:
         """One training step on ‖ε̂_ψ(α x + σ ε) - ε‖², t uniform over the diffusion; returns the loss."""

@@ -80,6 +80,15 @@ def test_views_keep_their_own_text(step: Step) -> None:
         torch.testing.assert_close(eps[:, v], alone.expand(2, -1, -1, -1))
 
 
+def test_further_noises_come_from_a_stream_of_their_own(step: Step) -> None:
+    noises = step.noises(4)
+    alone = Streams(1)
+    assert torch.equal(noises[0], randn(step.latents.shape, alone["noise"]))
+    for k in (1, 2, 3):
+        assert torch.equal(noises[k], randn(step.latents.shape, alone["pair_noise"]))
+    assert torch.equal(step.streams["noise"].get_state(), alone["noise"].get_state())
+
+
 def test_no_negative_branch_at_scale_one(step: Step) -> None:
     pool = noise_pool(step, step.noise(), 1.0)
     assert torch.equal(pool.eps_hat, pool.eps_text)

@@ -19,7 +19,8 @@ from toys import (
 )
 
 from psdbench.errors import UsageError
-from psdbench.guidance import noise_pool, weights
+from psdbench.guidance import combine, denoise, noise_pool, weights
+from psdbench.methods.csd import CSD
 from psdbench.methods.psd import PSD
 from psdbench.methods.sds import SDS
 from psdbench.methods.vsd import VSD
@@ -74,6 +75,34 @@ def test_vsd_base_without_preference_is_vsd_bit_for_bit(tiny_prior) -> None:
         ends.append([method.gradient(s) for s in step])
         state.close()
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_csd_base_without_preference_is_csd_bit_for_bit(tiny_prior) -> None:
+    latents, ends = randn((2, 8, 16, 16), Streams(0)["test"]), []
+    for method in (CSD(weighting="sds"), PSD(base="csd", preference_scale=0.0)):
+        streams = Streams(0)
+        state = set_up(method, tiny_prior, streams)
+        step = [viewed_step(tiny_prior, latents, streams, state=state, index=i) for i in range(3)]
+        ends.append([method.gradient(s) for s in step])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize("base_at", ["first", "mean", "win"])
+def test_csd_base_replaces_the_base_term_alone(base_at: str, tiny_prior) -> None:
+    """ε̂_text - ε̂_∅ of the noises that carry the base; the pair is still measured from its noises."""
+    latents, reward, found = randn((2, 8, 16, 16), Streams(0)["test"]), FirstIsBetter(), {}
+    for base in ("sds", "csd"):
+        psd, streams = PSD(base=base, base_at=base_at, scale="one", preference_scale=2.0), Streams(0)
+        state = set_up(psd, tiny_prior, streams)
+        found[base] = psd.gradient(viewed_step(tiny_prior, latents, streams, state=state, reward=reward))
+    step = viewed_step(tiny_prior, latents, Streams(0))
+    pool = noise_pool(step, step.noises(2), 7.5)
+    (eps_null,) = denoise(step, pool.x_t, pool.timesteps, step.text.null)
+    share = {"first": (1.0, 0.0), "mean": (0.5, 0.5), "win": (1.0, 0.0)}[base_at]
+    weight, coefficients = weights(step, pool, "sds"), torch.tensor(share)[:, None]
+    csd, sds = (combine(base, weight, coefficients) for base in (pool.eps_text - eps_null, pool.residuals))
+    torch.testing.assert_close(found["csd"] - csd, found["sds"] - sds, rtol=1e-3, atol=1e-4)
+    assert (csd - sds).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -227,6 +256,21 @@ def test_reward_is_asked_without_a_graph_and_gets_no_gradient(tiny_prior) -> Non
     counters = vars(tiny_prior.counters)
     assert counters == counters | {"denoiser_forwards": 8, "decodes": 4, "reward_forwards": 4}
     assert counters["denoiser_backwards"] == counters["reward_backwards"] == counters["encodes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "more"),
+    [("csd", {"denoiser_forwards": 6}), ("vsd", {"denoiser_forwards": 7, "denoiser_backwards": 1})],
+)
+def test_cost_on_other_bases(tiny_prior, base: str, more: dict[str, int]) -> None:
+    psd, streams = PSD(base=base), Streams(0)
+    state = set_up(psd, tiny_prior, streams)
+    latents = torch.randn(2, 8, 16, 16)
+    psd.gradient(viewed_step(tiny_prior, latents, streams, state=state, reward=LinearReward()))
+    state.close()
+    one = {"decodes": 2, "reward_forwards": 2} | more
+    counters = vars(tiny_prior.counters)
+    assert counters == {name: one.get(name, 0) * 2 for name in counters}
 
 
 def test_a_reward_that_is_nan_shows_in_the_gradient(latents: Tensor) -> None:

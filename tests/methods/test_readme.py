@@ -14,15 +14,22 @@ import psdbench.methods
 from psdbench.streams import Streams
 
 
-def test_example_is_classifier_score_distillation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CSD of two Gaussians of one spread is the same for every noise: σα(μ_∅ - μ_y)/v."""
+def test_example_has_the_mean_of_sds_and_a_kth_of_its_variance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On N(μ, s²): E[ρ] = σα(x - μ)/v and Var[ρ] = (α²s²/v)², at guidance 1."""
     text = (Path(psdbench.methods.__file__).parent / "README.md").read_text(encoding="utf-8")
     (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "readme_example.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("readme_example")
     prior = gaussian_prior()
-    gradient = module.CSD().gradient(make_step(prior, torch.randn(2, 3, 1, 1), Streams(0)))
-    alpha, sigma = prior.alpha_sigma(torch.tensor([450, 450]))
-    expected = sigma * alpha * (0 - MEAN) / (alpha**2 * STD**2 + sigma**2)
-    torch.testing.assert_close(gradient, expected)
+    step = make_step(prior, torch.zeros(1, 3, 200, 200), Streams(0))
+    alpha, sigma = (float(a) for a in prior.alpha_sigma(step.timestep[:1]))
+    v = alpha**2 * STD**2 + sigma**2
+    for k in (1, 16):
+        gradient = module.MeanSDS(guidance_scale=1.0, weighting="uniform", noises=k).gradient(step)
+        spread = alpha**2 * STD**2 / v / k**0.5
+        mean = -sigma * alpha / v * MEAN.flatten()
+        torch.testing.assert_close(gradient.mean((0, 2, 3)), mean, atol=5 * spread / 200, rtol=0)
+        torch.testing.assert_close(gradient.std((0, 2, 3)), torch.full((3,), spread), atol=0, rtol=0.02)

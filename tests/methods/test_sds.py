@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from toys import MEAN, MEAN_NEGATIVE, STD, assert_mean_is, gaussian_prior, make_step, viewed_step
 
+from psdbench.errors import UsageError
+from psdbench.guidance import noise_pool
 from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
 
@@ -63,3 +67,41 @@ def test_same_seed_same_bits_other_seed_other_bits(tiny_prior) -> None:
     )
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
+
+
+def test_rescaled_x0_has_the_spread_of_the_text_branch(tiny_prior) -> None:
+    """ρ = 1: the target x - G is x̂0, shrunk to the standard deviation of the unguided x̂0 over all views."""
+    latents, seed = randn((3, 8, 16, 16), Streams(0)["test"]), 1
+    step = viewed_step(tiny_prior, latents, Streams(seed))
+    pool = noise_pool(step, step.noise(), 50.0)
+    x0, x0_text = (
+        tiny_prior.predict_x0(pool.x_t, e, pool.timesteps)[0] for e in (pool.eps_hat, pool.eps_text)
+    )
+    gradients = [
+        SDS(guidance_scale=50.0, weighting="x0", x0_rescale=rho).gradient(
+            viewed_step(tiny_prior, latents, Streams(seed))
+        )
+        for rho in (0.0, 0.5, 1.0)
+    ]
+    none, half, full = (latents - g for g in gradients)
+    assert abs(x0.std() / x0_text.std() - 1) > 0.01
+    torch.testing.assert_close(none, x0, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(full, x0 * x0_text.std() / x0.std(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(half, (none + full) / 2, rtol=1e-3, atol=1e-3)
+
+
+def test_rescaling_what_is_not_guided_changes_no_bit(tiny_prior) -> None:
+    latents = randn((2, 8, 16, 16), Streams(0)["test"])
+    off, on = (
+        SDS(guidance_scale=1.0, weighting="x0", x0_rescale=rho).gradient(
+            viewed_step(tiny_prior, latents, Streams(1))
+        )
+        for rho in (0.0, 0.7)
+    )
+    assert torch.equal(off, on)
+
+
+@pytest.mark.parametrize("bad", [{"x0_rescale": 0.5}, {"x0_rescale": 1.5, "weighting": "x0"}])
+def test_rescaling_needs_x0_and_a_share(bad: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="x0_rescale"):
+        SDS(**bad)
