@@ -21,7 +21,8 @@ from torch import Tensor
 from psdbench.counters import Counters
 from psdbench.errors import EnvironmentProblem, UsageError
 from psdbench.priors.diffusion import Diffusion, alphas_cumprod
-from psdbench.store.digest import model_files
+from psdbench.priors.finetuned import fuse
+from psdbench.store.digest import model_files, sha256_file
 from psdbench.streams import Streams
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class DiffusersPrior(Diffusion):
         tokenizer: Any,
         scheduler: dict[str, Any],
         folder: Path,
+        lora: Path | None = None,
     ) -> None:
         super().__init__(alphas_cumprod(scheduler).to(unet.device))
         self.prediction = scheduler.get("prediction_type", "epsilon")
@@ -58,7 +60,7 @@ class DiffusersPrior(Diffusion):
                 f"the prior in {folder} predicts '{self.prediction}'",
                 "use a prior of epsilon or v_prediction type",
             )
-        self.name, self.folder = folder.name, folder
+        self.name, self.folder, self.lora = folder.name, folder, lora
         self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
         self.device, self.dtype = unet.device, unet.dtype
         self.latent_channels: int = unet.config["in_channels"]
@@ -69,9 +71,16 @@ class DiffusersPrior(Diffusion):
 
     @classmethod
     def load(
-        cls, folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: Path | None = None,
     ) -> Self:
-        """Read a folder; raises EnvironmentProblem naming what is missing, unexpected or not safetensors."""
+        """Read a folder, and fuse the LoRA of a finetuning into its UNet.
+
+        Raises EnvironmentProblem naming what is missing, unexpected or not safetensors.
+        """
         import diffusers
         import transformers
 
@@ -92,10 +101,13 @@ class DiffusersPrior(Diffusion):
         models = {part: m.to(device=device, memory_format=torch.channels_last) for part, m in models.items()}
         tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         refuse_other_architectures(folder, **models)
+        if lora is not None:
+            fuse(models["unet"], lora)
         # The class fills in what the file leaves out; the file knows moments that a class may not.
         vae_config = {**models["vae"].config, **vae_config}
         return cls(
             folder=folder,
+            lora=lora,
             vae_config=vae_config,
             tokenizer=tokenizer,
             scheduler=scheduler,
@@ -105,7 +117,8 @@ class DiffusersPrior(Diffusion):
     @cached_property
     def weights(self) -> dict[str, str]:
         """sha256 of every file of the prior, by its path in the folder; hashed when first asked for."""
-        return model_files(self.folder)
+        tuned = {self.lora.name: sha256_file(self.lora)} if self.lora else {}
+        return model_files(self.folder) | tuned
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
