@@ -21,7 +21,7 @@ from psdbench.errors import CorruptResult
 from psdbench.store import atomic
 from psdbench.store.manifest import quarantine
 
-FORMAT = 1
+FORMAT = 2
 """raised when the names or meanings of the tensors change"""
 KEEP = 2
 PATTERN = "checkpoint-*.safetensors"

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from psdbench.cameras import CameraConfig
 
@@ -22,7 +22,9 @@ __all__ = [
     "CameraConfig",
     "EvaluateConfig",
     "JobSpec",
+    "LoraRef",
     "OptimizeConfig",
+    "PluginRef",
     "PriorRef",
     "Protocol",
     "ScorerRef",
@@ -38,6 +40,8 @@ PROTOCOL_VERSION = 1
 
 SLUG_LENGTH = 40
 _NOT_IDENTITY: dict[str, Any] = {"identity": False}
+_UNLESS_DEFAULT: dict[str, Any] = {"identity": "unless default"}
+"""of switches that came later: while they have their default, results keep the ids they had without them"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,14 @@ class OptimizeConfig:
     """The shared 3D optimizer: the same for every method of a comparison."""
 
     steps: int = 300
-    """optimisation steps; one render set and one method gradient each"""
+    """optimisation steps, one render set and one method gradient each; without effect under a budget"""
+    nfe: int | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    """budget of denoiser forwards, each image counting: a job ends after the first step that reaches it"""
+    seconds: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    """budget of optimisation time; another machine or another load gives other results"""
+    particles: int = field(default=1, metadata=_UNLESS_DEFAULT)
+    """assets of a job that share the method's state; each step moves one, so that each gets steps/particles of
+    them, and the first is rendered and scored; ProlificDreamer has 1 or 4, with 25 000 steps for each"""
     views: int = 1
     """cameras per step, drawn stratified over the circle"""
     size: int = 64
@@ -72,6 +83,10 @@ class OptimizeConfig:
     """weight of the penalty on opacities that are neither 0 nor 1"""
     smoothness_weight: float = 0.0
     """weight of the total variation of the density"""
+    grad_norm: Literal["none", "unit", "clip"] = field(default="none", metadata=_UNLESS_DEFAULT)
+    """scale of a method's gradient G on the latents: its own, a root mean square of 1, or at most grad_clip"""
+    grad_clip: float = field(default=1.0, metadata={"identity": lambda config: config.grad_norm == "clip"})
+    """largest root mean square of G under grad_norm clip, else without effect; 1 is that of the noise itself"""
     empty_opacity: float = 0.005
     """a scene whose mean opacity stays below this share counts as empty"""
     empty_steps: int = 30
@@ -81,10 +96,17 @@ class OptimizeConfig:
 
     def __post_init__(self) -> None:
         _require(self.steps > 0, "steps must be at least 1")
+        _require(self.particles > 0, "particles must be at least 1")
+        bought = self.nfe is not None or self.seconds is not None
+        _require(bought or self.particles <= self.steps, "more particles than steps: some would have none")
         _require(self.views > 0, "views must be at least 1")
         _require(self.size > 0 and self.size % 8 == 0, "size must be a positive multiple of 8")
         _require(0 <= self.learning_rate_end <= 1, "optimize.learning_rate_end must lie between 0 and 1")
         _require(self.checkpoint_every > 0, "checkpoint_every must be at least 1")
+        _require(self.nfe is None or self.seconds is None, "a budget is either of nfe or of seconds")
+        _require(self.nfe is None or self.nfe > 0, "optimize.nfe must be at least 1")
+        _require(self.seconds is None or self.seconds > 0, "optimize.seconds must be positive")
+        _require(self.grad_clip > 0, "optimize.grad_clip must be positive")
         times = (self.timestep_min, self.timestep_max_end, self.timestep_max_start)
         _require(
             0 < times[0] <= min(times[1:]) and max(times[1:]) <= 1,
@@ -121,6 +143,27 @@ class PriorRef:
 
 
 @dataclass(frozen=True)
+class LoraRef:
+    """Which reward-finetuned weights a job's prior carries; all but where they lie follows from their hash."""
+
+    sha256: str
+    name: str = field(metadata=_NOT_IDENTITY)
+    """as in its header, for people: ``draft``"""
+    reward: ScorerRef = field(metadata=_NOT_IDENTITY)
+    """the scorer it was trained on"""
+    file: str = field(default="", metadata=_NOT_IDENTITY)
+
+
+@dataclass(frozen=True)
+class PluginRef:
+    """Where a method from outside comes from: the sha256 of its source, and the file on this machine."""
+
+    sha256: str
+    file: str = field(default="", metadata=_NOT_IDENTITY)
+    """what --plugin named; empty for a method of an installed package"""
+
+
+@dataclass(frozen=True)
 class ScorerRef:
     """Which scorer: its full id and the sha256 of its weights."""
 
@@ -130,7 +173,7 @@ class ScorerRef:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything of a job but prompt, method and seed. Only jobs of one protocol are compared."""
+    """Everything of a job but prompt, method, finetuning and seed. Only jobs of one protocol are compared."""
 
     prior: PriorRef
     reward: ScorerRef | None = None
@@ -160,17 +203,28 @@ class JobSpec:
     params: dict[str, Any]
     seed: int
     protocol: Protocol
+    plugin: PluginRef | None = None
+    """for a method from outside"""
+    lora: LoraRef | None = None
+    """of a finetuned prior: what is compared, hence no part of the protocol, whose prior is the one below it"""
 
     @cached_property
     def id(self) -> str:
         """sha256 (hex) of the canonical JSON, the protocol by its own hash: equal ids mean equal results."""
         parts = {"prompt": self.prompt, "method": self.method, "params": self.params, "seed": self.seed}
+        parts |= {"plugin": self.plugin} if self.plugin else {}
+        parts |= {"lora": self.lora} if self.lora else {}
         return digest({**parts, "protocol": self.protocol.hash})
+
+    @property
+    def label(self) -> str:
+        """What a table calls it: the method, with the name of the finetuned prior under it: ``sds+draft``."""
+        return f"{self.method}+{self.lora.name}" if self.lora else self.method
 
     @property
     def folder_name(self) -> str:
         """A name for people and file systems: ``psd--a-red-cube--s0--1f3a9c02``."""
-        return f"{self.method}--{slug(self.prompt)}--s{self.seed}--{self.id[:8]}"
+        return f"{self.label}--{slug(self.prompt)}--s{self.seed}--{self.id[:8]}"
 
 
 def slug(text: str) -> str:
@@ -182,13 +236,21 @@ def slug(text: str) -> str:
 def identity(value: Any) -> Any:
     """The JSON form of what determines a result: nested dataclasses as objects, without unmarked fields."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = (f for f in dataclasses.fields(value) if f.metadata.get("identity", True))
+        kept = (f for f in dataclasses.fields(value) if _counts(f, value))
         return {f.name: identity(getattr(value, f.name)) for f in kept}
     if isinstance(value, Mapping):
         return {str(key): identity(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [identity(item) for item in value]
     return value
+
+
+def _counts(field: dataclasses.Field[Any], owner: Any) -> bool:
+    """Whether a field of this object is part of its identity; a rule that is a function is asked of the object."""
+    rule = field.metadata.get("identity", True)
+    if callable(rule):
+        return bool(rule(owner))
+    return bool(rule) if rule != "unless default" else getattr(owner, field.name) != field.default
 
 
 def stored(value: Any) -> Any:

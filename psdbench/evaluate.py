@@ -15,9 +15,10 @@ from psdbench.cameras import Cameras, evaluation_rig, with_view_words
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult, Diverged
 from psdbench.export.turntable import to_picture, write_turntable
-from psdbench.optimize import ASSET, load_asset
+from psdbench.particles import ASSET, load_asset
 from psdbench.scorers import json_values
 from psdbench.store import atomic
+from psdbench.trace import steps_done
 
 if TYPE_CHECKING:
     from psdbench.representations import Representation
@@ -29,7 +30,8 @@ RENDERS, TURNTABLE = "renders", "turntable.mp4"
 def render_asset(spec: JobSpec, folder: Path, device: torch.device | str = "cpu") -> list[str]:
     """Render the asset of a job folder on the evaluation rig and as a turntable; the names of the files made.
 
-    Raises Diverged when there is nothing to see on any view, CorruptResult when the asset cannot be read.
+    Of several particles it is number 0. Raises Diverged when there is nothing to see on any view, CorruptResult
+    when the asset cannot be read.
     """
     protocol = spec.protocol
     asset = load_asset(spec, folder / ASSET, device)
@@ -53,7 +55,7 @@ def write_views(asset: Representation, spec: JobSpec, folder: Path) -> list[str]
     rig = evaluation_rig(protocol.cameras).to(device)
     renders = [asset.render(view, protocol.evaluate.size, white) for view in rig]
     if max(float(render.opacity.mean()) for render in renders) < protocol.optimize.empty_opacity:
-        raise Diverged(protocol.optimize.steps, "the finished scene is empty")
+        raise Diverged(steps_done(folder), "the finished scene is empty")
     names = [f"{RENDERS}/view_{index:02d}.png" for index in range(len(rig))]
     for name, render in zip(names, renders, strict=True):
         atomic.write_with(folder / name, to_picture(render.rgb[0]).save)

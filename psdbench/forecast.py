@@ -1,23 +1,44 @@
-"""Time, disk and memory of a plan: from the finished jobs of its folder, else from built-in figures."""
+"""Time, disk and memory of a plan: from the finished jobs of its folder, else from what methods cost in passes.
+
+A method is run for a few steps on a prior in closed form, its passes through networks are counted, and each kind
+of pass has a time on the embedded prior. So every method can be forecast, also one from outside.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
 from psdbench import registry
-from psdbench.config import JobSpec
+from psdbench.budget import Budget
+from psdbench.config import JobSpec, OptimizeConfig
 from psdbench.errors import CorruptResult
 from psdbench.launch.threads import WORKER_MB
 from psdbench.store.manifest import read_json, read_manifest
 from psdbench.store.run import job_folder
 
-STEP_SECONDS = {"sds": 0.065, "psd": 0.1, "vsd": 0.12}
-"""one view of 64 x 64 pixels with the embedded prior on one thread of an idle CPU"""
-OTHER_STEP_SECONDS = 0.1
+if TYPE_CHECKING:
+    from psdbench.guidance import Method, Step
+
+STEP_SECONDS = 0.045
+"""what a step has in common for all methods: one view of 64 x 64 pixels rendered, encoded and back, and Adam,
+with the embedded prior on one thread of an idle CPU"""
+PASS_SECONDS = {
+    "denoiser_forwards": 0.010,
+    "denoiser_backwards": 0.035,
+    "decodes": 0.004,
+    "reward_forwards": 0.0035,
+    "reward_backwards": 0.010,
+}
+"""one pass of one image, in the same place; together they give the 65 ms measured for a step of SDS, 100 ms for
+PSD and 120 ms for VSD, a backward pass standing for all of a LoRA's training step, or for reward and decoder"""
+PROMPT = "a red cube"
+"""no prompt changes what a step costs"""
 EVALUATE_SECONDS = 3.0
 """rig, turntable and scoring of one job"""
 START_SECONDS = 15.0
@@ -35,50 +56,133 @@ class Forecast:
     disk_mb: float
     memory_mb: float
     basis: str
+    steps: dict[str, int | None]
+    """of one job, by method; None where a budget of seconds meets an unknown speed"""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What one step of a method takes: seconds (None: not known) and denoiser forwards."""
+
+    seconds: float | None
+    forwards: float
 
 
 def forecast(jobs: Sequence[JobSpec], out: Path, workers: int) -> Forecast:
     """Forecast for the jobs that are not finished in the run folder `out`."""
     left = [spec for spec in jobs if not _finished(out, spec)]
-    measured = measured_step_seconds(jobs, out)
-    step_seconds = {spec.method: measured.get(spec.method) or _built_in(spec) for spec in jobs}
-    seconds = _total(left, step_seconds, workers)
+    measured = measured_paces(jobs, out)
+    kinds = {spec.method: spec for spec in jobs}
+    budget = Budget.of(jobs[0].protocol.optimize)
+    paces = {name: measured.get(name) or _built_in(spec, budget) for name, spec in kinds.items()}
+    steps = {name: _steps(budget, pace) for name, pace in paces.items()}
+    seconds = _total(left, budget, paces, steps, workers)
     basis = f"{len(measured)} methods measured in {out}" if measured else "idle cores"
-    return Forecast(
-        len(jobs), len(left), seconds, _disk_mb(left, workers), WORKER_MB * workers, basis if seconds else ""
-    )
+    disk, memory = _disk_mb(left, workers), WORKER_MB * workers
+    return Forecast(len(jobs), len(left), seconds, disk, memory, basis if seconds else "", steps)
 
 
-def measured_step_seconds(jobs: Sequence[JobSpec], out: Path) -> dict[str, float]:
-    """Median seconds per step by method over the finished jobs of a folder."""
-    rates = defaultdict[str, list[float]](list)
+def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
+    """Median cost of a step by method over the finished jobs of a folder."""
+    found = defaultdict[str, list[tuple[float, float]]](list)
     for spec in jobs:
         try:
             cost = read_json(job_folder(out, spec) / "cost.json") or {}
         except CorruptResult:
             continue
         if isinstance(cost.get("seconds"), float) and cost.get("steps"):
-            rates[spec.method].append(cost["seconds"] / cost["steps"])
-    return {method: median(values) for method, values in rates.items()}
+            steps = cost["steps"]
+            found[spec.method].append((cost["seconds"] / steps, cost.get("denoiser_forwards", 0) / steps))
+    return {name: Pace(*map(median, zip(*each, strict=True))) for name, each in found.items()}
 
 
-def _built_in(spec: JobSpec) -> float | None:
+def _built_in(spec: JobSpec, budget: Budget) -> Pace:
+    """From the passes of a step, where these are asked for: under a budget of them, or on the embedded prior."""
     protocol = spec.protocol
-    if protocol.prior.name != registry.WORLD or protocol.device != "cpu":
-        return None
-    pixels = protocol.optimize.views * (protocol.optimize.size / 64) ** 2
-    return STEP_SECONDS.get(spec.method, OTHER_STEP_SECONDS) * pixels
+    timed = protocol.prior.name == registry.WORLD and protocol.device == "cpu"
+    if not timed and budget.unit != "nfe":
+        return Pace(None, 0.0)
+    try:
+        passes = passes_per_view(registry.planned_method(spec.method, spec.plugin)(**spec.params))
+    except Exception:  # a method from outside may want what a closed-form prior does not have
+        return Pace(None, 0.0)
+    views, side = protocol.optimize.views, protocol.optimize.size / 64
+    seconds = STEP_SECONDS + sum(PASS_SECONDS[name] * count for name, count in passes.items())
+    return Pace(seconds * views * side**2 if timed else None, passes["denoiser_forwards"] * views)
 
 
-def _total(left: Sequence[JobSpec], step_seconds: dict[str, float | None], workers: int) -> float | None:
+def passes_per_view(method: Method) -> dict[str, float]:
+    """What `method_cost.cost_per_view` counts, without the optimizer around the method.
+
+    To import torch's optimizers takes as long as all else that a plan does.
+    """
+    from psdbench.guidance import Setting, TextEmbeddings
+    from psdbench.method_cost import PASSES, STEPS, _Brightness, _Prior
+    from psdbench.streams import Streams
+
+    prior, streams = _Prior(), Streams(0)
+    text = TextEmbeddings.encode(prior, [PROMPT], PROMPT)
+    state = method.setup(Setting(prior, text, streams, STEPS))
+    about = {"text": text, "prior": prior, "reward": _Brightness(), "streams": streams, "state": state}
+    try:
+        for index in range(STEPS):
+            method.gradient(_bare_step(index, index / (STEPS - 1), about))
+    finally:
+        if state is not None:
+            state.close()
+    return {name: getattr(prior.counters, name) / STEPS for name in PASSES}
+
+
+def _bare_step(index: int, progress: float, about: dict[str, Any]) -> Step:
+    """A step on one grey render, its timestep and camera drawn as in a job."""
+    import torch
+
+    from psdbench.cameras import CameraConfig, sample_cameras
+    from psdbench.guidance import Step
+    from psdbench.method_cost import SIZE
+    from psdbench.schedules import TimestepSchedule
+
+    config, prior, streams = OptimizeConfig(), about["prior"], about["streams"]
+    schedule = TimestepSchedule(config.timestep_min, config.timestep_max_start, config.timestep_max_end)
+    return Step(
+        latents=torch.full((1, 3, SIZE, SIZE), 0.5),
+        timestep=torch.tensor([schedule.sample(progress, streams["timesteps"], prior.num_timesteps)]),
+        schedule=schedule,
+        cameras=sample_cameras(streams["cameras"], 1, CameraConfig()),
+        prompt=PROMPT,
+        prompts=[PROMPT],
+        index=index,
+        progress=progress,
+        counters=prior.counters,
+        **about,
+    )
+
+
+def _steps(budget: Budget, pace: Pace) -> int | None:
+    """How many steps a job of that length has."""
+    cost = {"steps": 1.0, "nfe": pace.forwards, "seconds": pace.seconds}[budget.unit]
+    return max(1, ceil(budget.amount / cost)) if cost else None
+
+
+def _total(
+    left: Sequence[JobSpec],
+    budget: Budget,
+    paces: Mapping[str, Pace],
+    steps: Mapping[str, int | None],
+    workers: int,
+) -> float | None:
     if not left:
         return 0.0
     total = 0.0
     for method, count in Counter(spec.method for spec in left).items():
-        rate = step_seconds[method]
-        if rate is None:
+        rate, length = paces[method].seconds, steps[method]
+        if budget.unit == "seconds":
+            one = budget.amount
+        elif rate is None or length is None:
             return None
-        total += count * (rate * left[0].protocol.optimize.steps + EVALUATE_SECONDS)
+        else:
+            one = rate * length
+        total += count * (one + EVALUATE_SECONDS)
     return START_SECONDS + total / workers
 
 

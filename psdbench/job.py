@@ -13,10 +13,12 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from psdbench import registry
-from psdbench.config import JobSpec, PriorRef
+from psdbench.budget import Budget
+from psdbench.config import JobSpec, LoraRef, PriorRef
 from psdbench.errors import Diverged, EnvironmentProblem, Interrupted
 from psdbench.store import atomic
 from psdbench.store.manifest import (
@@ -49,6 +51,7 @@ class Event(NamedTuple):
     step: int = 0
     """steps done; of `settled`, the number of jobs"""
     steps: int = 0
+    """steps expected in all, 0 while that is not known"""
     status: str = ""
     text: str = ""
 
@@ -95,11 +98,12 @@ class Models:
     _priors: dict[str, Prior] = field(default_factory=dict)
     _scorers: dict[str, Scorer] = field(default_factory=dict)
 
-    def prior(self, ref: PriorRef) -> Prior:
-        """The prior of a protocol."""
-        if ref.sha256 not in self._priors:
-            self._priors[ref.sha256] = registry.load_prior(ref, self.device)
-        return self._priors[ref.sha256]
+    def prior(self, ref: PriorRef, lora: LoraRef | None = None) -> Prior:
+        """The prior of a protocol, with the LoRA of a job."""
+        key = ref.sha256 + (lora.sha256 if lora else "")
+        if key not in self._priors:
+            self._priors[key] = registry.load_prior(ref, self.device, lora)
+        return self._priors[key]
 
     def scorer(self, full_id: str) -> Scorer:
         """A scorer; its weights are read on first use."""
@@ -204,26 +208,24 @@ def unscored(folder: Path, metrics: Iterable[str], models: Models) -> list[str]:
 def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
     import torch
 
-    from psdbench.optimize import optimize
+    from psdbench.optimize import TraceRow, optimize
 
     spec, name = task.spec, task.folder.name
-    steps = spec.protocol.optimize.steps
-    method = registry.method_class(spec.method)(**spec.params)
+    budget = Budget.of(spec.protocol.optimize)
+
+    def report(row: TraceRow) -> None:
+        watch.report(Event("step", name, row.step + 1, budget.expected_steps(row.step, row.progress)))
+
+    method = registry.planned_method(spec.method, spec.plugin)(**spec.params)
     reward = models.scorer(spec.protocol.reward.id) if spec.protocol.reward else None
-    result = optimize(
-        spec,
-        models.prior(spec.protocol.prior),
-        method,
-        reward,
-        task.folder,
-        on_step=lambda row: watch.report(Event("step", name, row.step + 1, steps)),
-        should_stop=watch.should_stop,
-    )
+    prior = models.prior(spec.protocol.prior, spec.lora)
+    result = optimize(spec, prior, method, reward, task.folder, report, watch.should_stop)
     cost = {
         **asdict(result.counters),
         "seconds": result.seconds,
         "seconds_by_part": result.seconds_by_part,
-        "steps": steps,
+        "steps": len(result.trace),
+        "gradient_rms_median": median(row.gradient_rms for row in result.trace),
         "peak_memory_mb": peak_memory_mb(models.device),
         "threads": torch.get_num_threads(),
     }

@@ -3,69 +3,60 @@
     camera → representation.render → prior.encode → method.gradient → Adam
 
 A method only turns encoded renders into a gradient G on them; everything else is here, so two jobs that
-differ in the method alone differ in nothing else. All random numbers come from named streams and a checkpoint
-holds all state, so on a CPU an interrupted job ends with the same bits as one that ran through.
+differ in the method alone differ in nothing else. Where a job has several assets, a step moves one of them
+(`psdbench.particles`). All random numbers come from named streams and a checkpoint holds all state, so on a
+CPU an interrupted job ends with the same bits as one that ran through.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from psdbench import checkpoint, registry
+from psdbench import checkpoint
+from psdbench.budget import PATIENCE, Budget
 from psdbench.cameras import Cameras, sample_cameras, with_view_words
 from psdbench.config import JobSpec
 from psdbench.counters import Counters
-from psdbench.errors import CorruptResult, Diverged, Interrupted
+from psdbench.errors import Diverged, Interrupted, UsageError
+from psdbench.gradient_scale import scale_gradient
 from psdbench.guidance import Method, Setting, Step, TextEmbeddings
+from psdbench.particles import Particle
 from psdbench.schedules import TimestepSchedule
 from psdbench.stopwatch import Stopwatch
 from psdbench.store import atomic
 from psdbench.streams import Streams
+from psdbench.trace import TRACE, TraceRow, from_tensor, to_tensor, write_trace
 
 if TYPE_CHECKING:
     from psdbench.priors import Prior
     from psdbench.representations import Representation
     from psdbench.scorers import Scorer
 
-ASSET, TRACE = "asset.safetensors", "trace.csv"
-
-
-class TraceRow(NamedTuple):
-    """What one step leaves behind."""
-
-    step: int
-    loss: float
-    """½‖G‖²/V, whose gradient is G, plus the weighted penalties"""
-    gradient_rms: float
-    """root mean square of G"""
-    opacity: float
-    """mean over the pixels"""
-    timestep: int
-    learning_rate: float
-    """of the first parameter group"""
-
 
 @dataclass(frozen=True)
 class OptimizeResult:
     """A finished optimisation, with the names of its files in the job folder."""
 
-    asset: Representation
+    assets: tuple[Representation, ...]
+    """of all particles, by number"""
     trace: list[TraceRow]
     counters: Counters
     seconds_by_part: dict[str, float]
     """by PARTS, summed over all processes that worked on the job"""
-    files: tuple[str, ...] = (ASSET, TRACE)
+    files: tuple[str, ...]
+
+    @property
+    def asset(self) -> Representation:
+        """That of particle 0, which stands for the job."""
+        return self.assets[0]
 
     @property
     def seconds(self) -> float:
@@ -82,26 +73,26 @@ def optimize(
     on_step: Callable[[TraceRow], None] = lambda row: None,
     should_stop: Callable[[], int] = lambda: 0,
 ) -> OptimizeResult:
-    """Optimise the asset of a job, from its newest checkpoint on where there is one.
+    """Optimise the assets of a job, from its newest checkpoint on where there is one.
 
     `should_stop` is asked between steps and answers with the number of the signal that wants an end, or 0.
-    Raises Interrupted then, after a checkpoint, and Diverged when a number is not finite or the scene stays
-    empty.
+    Raises Interrupted then, after a checkpoint, and Diverged when a number is not finite or a scene stays empty,
+    be it of one particle among many.
     """
     config = spec.protocol.optimize
     run = Optimisation.begin(spec, prior, method, reward)
     try:
         run.resume(folder)
-        while run.index < config.steps:
+        while not run.at_end:
             if signal_number := should_stop():
                 run.save(folder)
                 raise Interrupted(signal_number)
             on_step(run.step())
-            if run.index % config.checkpoint_every == 0 or run.index == config.steps:
+            if run.index % config.checkpoint_every == 0 or run.at_end:
                 run.save(folder)
         return run.finish(folder)
     except Diverged:
-        run.write_trace(folder)
+        write_trace(folder, run.trace)
         raise
     finally:
         run.close()
@@ -116,10 +107,10 @@ class Optimisation:
     method: Method
     reward: Scorer | None
     streams: Streams
-    asset: Representation
-    adam: torch.optim.Adam
+    particles: tuple[Particle, ...]
     method_state: Any
     clock: Stopwatch
+    budget: Budget
     trace: list[TraceRow] = field(default_factory=list)
 
     @classmethod
@@ -128,60 +119,75 @@ class Optimisation:
         protocol, config, streams = spec.protocol, spec.protocol.optimize, Streams(spec.seed)
         clock = Stopwatch(prior.device)
         prior.counters = Counters()
-        name, params = protocol.representation, protocol.representation_params
-        asset = registry.make_representation(name, params, streams["init"]).to(prior.device)
-        betas = (config.adam_beta1, config.adam_beta2)
-        adam = torch.optim.Adam(asset.parameter_groups(config), betas=betas, fused=True)
-        for group in adam.param_groups:
-            group["initial_lr"] = group["lr"]
+        draw = partial(Particle.draw, protocol=protocol, generator=streams["init"], device=prior.device)
+        particles = tuple(draw(number) for number in range(config.particles))
         text = TextEmbeddings.encode(prior, [spec.prompt], spec.prompt, protocol.negative_prompt)
-        state = method.setup(Setting(prior, text, streams, config.steps))
-        return cls(spec, prior, method, reward, streams, asset, adam, state, clock)
+        budget = Budget.of(config)
+        steps = config.steps if budget.unit == "steps" else None
+        state = method.setup(Setting(prior, text, streams, steps))
+        return cls(spec, prior, method, reward, streams, particles, state, clock, budget)
 
     @property
     def index(self) -> int:
         """The number of steps done."""
         return len(self.trace)
 
+    @property
+    def spent(self) -> float:
+        """What of the job's length is used up, in its unit."""
+        forwards, seconds = self.prior.counters.denoiser_forwards, sum(self.clock.seconds.values())
+        return {"steps": self.index, "nfe": forwards, "seconds": seconds}[self.budget.unit]
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the length of the job is reached; every particle has at least one step."""
+        return self.index >= len(self.particles) and self.spent >= self.budget.amount
+
     def step(self) -> TraceRow:
         """One step of the shared optimizer."""
-        config, lap = self.spec.protocol.optimize, self.clock.lap
-        progress = self.index / max(config.steps - 1, 1)
+        config, lap, particle = self.spec.protocol.optimize, self.clock.lap, self._next_particle()
+        progress = self.budget.progress(self.spent, self.index)
         cameras = sample_cameras(self.streams["cameras"], config.views, self.spec.protocol.cameras)
         background = draw_backgrounds(self.streams["background"], config.views).to(self.prior.device)
         lap("rest")
-        render = self.asset.render(cameras.to(self.prior.device), config.size, background)
+        render = particle.asset.render(cameras.to(self.prior.device), config.size, background)
         lap("render")
         latents = self.prior.encode(render.rgb)
         lap("encode")
         step = self._method_step(latents.detach(), cameras, progress)
         gradient = self.method.gradient(step).detach().float()
         rms = self._finite(gradient.square().mean().sqrt(), "the method's gradient")
+        gradient = scale_gradient(gradient, rms, config)
         lap("method")
-        penalty = sum(self.asset.regularisation(render, progress, config).values())
-        self.adam.zero_grad()
+        penalty = sum(particle.asset.regularisation(render, progress, config).values())
+        particle.adam.zero_grad()
         # The gradient of this product on the latents is G/V: the denoiser's Jacobian stays out.
         ((latents * gradient).sum() / config.views + penalty).backward()
         lap("backward")
-        self._set_learning_rates(progress)
-        self.adam.step()
+        particle.set_learning_rates(progress, config.learning_rate_end)
+        particle.adam.step()
         lap("adam")
         loss = self._finite(0.5 * gradient.square().sum() / config.views + penalty, "the loss")
-        rate = self.adam.param_groups[0]["lr"]
-        row = TraceRow(
-            self.index, loss, rms, float(render.opacity.detach().mean()), int(step.timestep[0]), rate
-        )
+        opacity, forwards = float(render.opacity.detach().mean()), self.prior.counters.denoiser_forwards
+        t, rate, number = int(step.timestep[0]), particle.learning_rate, particle.number
+        row = TraceRow(self.index, loss, rms, opacity, t, rate, progress, forwards, number)
         self._guard(row)
         self.trace.append(row)
         lap("rest")
         return row
 
-    def _set_learning_rates(self, progress: float) -> None:
-        """Every group's rate by a cosine from its first value down: large steps find the shape, small ones clean it."""
-        end = self.spec.protocol.optimize.learning_rate_end
-        share = end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2
-        for group in self.adam.param_groups:
-            group["lr"] = group["initial_lr"] * share
+    def _next_particle(self) -> Particle:
+        """Whose turn it is: in every N steps each particle has one, in an order that is drawn.
+
+        ProlificDreamer draws each time afresh, which gives some particles more steps than others; a fixed order
+        would beat in time with methods that do something every few steps.
+        """
+        count = len(self.particles)
+        had = {row.particle for row in self.trace[self.index - self.index % count :]}
+        waiting = [particle for particle in self.particles if particle.number not in had]
+        if len(waiting) == 1:
+            return waiting[0]
+        return waiting[int(torch.randint(len(waiting), (1,), generator=self.streams["particles"]))]
 
     def _method_step(self, latents: Tensor, cameras: Cameras, progress: float) -> Step:
         """What the method sees: one timestep for all views, and each view's words in its prompt."""
@@ -213,75 +219,65 @@ class Optimisation:
         return number
 
     def _guard(self, row: TraceRow) -> None:
-        """Raise Diverged when the asset is not finite or the scene has been empty for too long."""
-        self._finite(torch.stack([p.detach().sum() for p in self.asset.parameters()]).sum(), "the asset")
-        config = self.spec.protocol.optimize
-        last = [*self.trace, row][-config.empty_steps :]
+        """Raise Diverged when the asset is not finite or the scene has been empty for too many of its steps.
+
+        Raises UsageError when a budget of denoiser forwards is not being spent: the job would never end.
+        """
+        config, asset = self.spec.protocol.optimize, self.particles[row.particle].asset
+        whose = f" of particle {row.particle}" if len(self.particles) > 1 else ""
+        self._finite(torch.stack([p.detach().sum() for p in asset.parameters()]).sum(), f"the asset{whose}")
+        recent = [*self.trace[-config.empty_steps * len(self.particles) :], row]
+        last = [r for r in recent if r.particle == row.particle][-config.empty_steps :]
         if len(last) == config.empty_steps and all(r.opacity < config.empty_opacity for r in last):
-            raise Diverged(self.index, f"the scene has been empty for {config.empty_steps} steps")
+            raise Diverged(self.index, f"the scene{whose} has been empty for {config.empty_steps} steps")
+        before = self.trace[-PATIENCE].denoiser_forwards if self.index >= PATIENCE else -1
+        if config.nfe is not None and row.denoiser_forwards == before:
+            raise UsageError(
+                f"no denoiser forward in {PATIENCE} steps: a budget of {config.nfe} is never spent",
+                "compare this method by --budget seconds=S or by --steps",
+            )
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint and the trace so far."""
         self.clock.lap("rest")
-        tensors = {f"asset.{name}": tensor for name, tensor in self.asset.state_dict().items()}
-        tensors |= {f"streams.{name}": state for name, state in self.streams.state_dict().items()}
-        for name, parameter in self.asset.named_parameters():
-            tensors |= {f"adam.{name}.{key}": value for key, value in self.adam.state[parameter].items()}
+        tensors = {f"streams.{name}": state for name, state in self.streams.state_dict().items()}
+        for particle in self.particles:
+            tensors |= particle.tensors()
         if self.method_state is not None:
             tensors |= {f"method.{key}": value for key, value in self.method_state.state_dict().items()}
-        tensors["trace"] = torch.tensor(self.trace, dtype=torch.float64).view(-1, len(TraceRow._fields))
+        tensors["trace"] = to_tensor(self.trace)
         facts = {"counters": asdict(self.prior.counters), "seconds": self.clock.seconds}
         checkpoint.save(folder, self.spec.id, checkpoint.Checkpoint(self.index, tensors, facts))
-        self.write_trace(folder)
+        write_trace(folder, self.trace)
 
     def resume(self, folder: Path) -> None:
         """Take over the newest sound checkpoint, if there is one."""
         stored = checkpoint.load_newest(folder, self.spec.id)
         if stored is None:
             return
-        self.asset.load_state_dict(stored.part("asset"))
         self.streams.load_state_dict(stored.part("streams"))
-        for name, parameter in self.asset.named_parameters():
-            state = stored.part(f"adam.{name}")
-            self.adam.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+        for particle in self.particles:
+            particle.resume(stored)
         if self.method_state is not None:
             self.method_state.load_state_dict(stored.part("method"))
-        rows = (TraceRow(*row) for row in stored.tensors["trace"].tolist())
-        self.trace = [row._replace(step=int(row.step), timestep=int(row.timestep)) for row in rows]
+        self.trace = from_tensor(stored.tensors["trace"])
         self.prior.counters = Counters(**stored.facts["counters"])
         for part, seconds in stored.facts["seconds"].items():
             self.clock.seconds[part] += seconds
 
     def finish(self, folder: Path) -> OptimizeResult:
-        """Write the asset."""
+        """Write the assets."""
         name = {"representation": self.spec.protocol.representation}
-        atomic.write_tensors(folder / ASSET, self.asset.state_dict(), name)
+        for particle in self.particles:
+            atomic.write_tensors(folder / particle.file, particle.asset.state_dict(), name)
         self.clock.lap("rest")
-        return OptimizeResult(self.asset, self.trace, self.prior.counters, self.clock.seconds)
-
-    def write_trace(self, folder: Path) -> None:
-        """Write the trace as CSV, floats in full precision."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([TraceRow._fields, *self.trace])
-        atomic.write_text(folder / TRACE, text.getvalue())
+        assets, files = zip(*((particle.asset, particle.file) for particle in self.particles), strict=True)
+        return OptimizeResult(assets, self.trace, self.prior.counters, self.clock.seconds, (*files, TRACE))
 
     def close(self) -> None:
         """Give back what the method borrowed of the prior."""
         if self.method_state is not None:
             self.method_state.close()
-
-
-def load_asset(spec: JobSpec, path: Path, device: torch.device | str = "cpu") -> Representation:
-    """The asset of a finished optimisation from its `asset.safetensors`; CorruptResult if it does not fit."""
-    protocol = spec.protocol
-    first = Streams(spec.seed)["init"]
-    asset = registry.make_representation(protocol.representation, protocol.representation_params, first)
-    try:
-        asset.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise CorruptResult(f"{path} is not this job's asset: {error}", "remove it and run again") from error
-    return asset.to(device)
 
 
 def draw_backgrounds(generator: torch.Generator, views: int) -> Tensor:

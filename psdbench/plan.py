@@ -12,7 +12,7 @@ from psdbench import registry
 from psdbench.config import JobSpec, Protocol
 from psdbench.errors import EnvironmentProblem, UsageError, unknown
 from psdbench.prompts import STDIN, PromptSet, check_world, read_prompts
-from psdbench.settings import RunConfig, seed_list, table_class
+from psdbench.settings import RunConfig, parse_budget, seed_list, table_class
 from psdbench.strict import build
 
 RESULTS = Path("results")
@@ -35,6 +35,8 @@ class Plan:
 
 def make_plan(config: RunConfig) -> Plan:
     """Resolve a run's options; UsageError or EnvironmentProblem name the first thing that is wrong."""
+    base, place = registry.split_prior(config.prior)
+    config = dataclasses.replace(config, prior=base)
     methods = _check_names(config)
     prompts = read_prompts(config.prompts)
     if config.prior == registry.WORLD:
@@ -42,16 +44,25 @@ def make_plan(config: RunConfig) -> Plan:
     seeds = seed_list(config.seeds)
     params = {name: resolve_params(name, config.tables.get(name, {})) for name in methods}
     protocol = _protocol(config)
-    _check_reward(methods, protocol)
+    lora = registry.lora_ref(place, protocol.prior) if place else None
+    _check_reward(params, protocol)
+    plugins = {name: registry.plugin_ref(name) for name in methods}
     jobs = tuple(
-        JobSpec(prompt, name, params[name], seed, protocol)
+        JobSpec(prompt, name, params[name], seed, protocol, plugins[name], lora)
         for seed in seeds
         for prompt in prompts.texts
         for name in methods
     )
     metrics = _metrics(config)
-    notes = prompts.notes if metrics else (*prompts.notes, "no metrics: the renders stay unscored")
-    return Plan(jobs, metrics, _out(config, prompts, protocol), notes)
+    notes = [*prompts.notes, *([] if metrics else ["no metrics: the renders stay unscored"])]
+    notes += [
+        f"method '{name}' from {ref.file or 'an installed package'} (sha256 {ref.sha256[:12]})"
+        for name, ref in plugins.items()
+        if ref
+    ]
+    if lora:
+        notes.append(f"prior finetuned as '{lora.name}' on {lora.reward.id} (sha256 {lora.sha256[:12]})")
+    return Plan(jobs, metrics, _out(config, prompts, protocol), tuple(notes))
 
 
 def resolve_params(table: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,9 +94,12 @@ def _check_names(config: RunConfig) -> list[str]:
 
 
 def _protocol(config: RunConfig) -> Protocol:
-    tables = {name: dict(config.tables.get(name, {})) for name in ("optimize", "cameras", "evaluate")}
-    if config.steps is not None:
-        tables["optimize"].setdefault("steps", config.steps)
+    tables = {name: dict(config.tables.get(name, {})) for name in registry.SHARED_TABLES}
+    tables["optimize"] = _optimizer_options(config) | tables["optimize"]
+    if "steps" in tables["optimize"] and tables["optimize"].keys() & {"nfe", "seconds"}:
+        raise UsageError(
+            "a budget takes the place of the steps, and both are set", "give --budget or --steps"
+        )
     reward = _reward(config)
     return Protocol(
         prior=registry.prior_ref(config.prior),
@@ -102,18 +116,40 @@ def _protocol(config: RunConfig) -> Protocol:
     )
 
 
+def _optimizer_options(config: RunConfig) -> dict[str, Any]:
+    """What options of their own set in the table `optimize`; --set and the file's table win over them."""
+    options = {"steps": config.steps, "grad_norm": config.grad_norm}
+    options |= parse_budget(config.budget) if config.budget else {}
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def _reward(config: RunConfig) -> str | None:
     if config.reward is None:
         return f"{registry.REWARD}_{registry.WORLD}" if config.prior == registry.WORLD else None
     return None if config.reward == "none" else registry.metric_id(config.reward, config.prior)
 
 
-def _check_reward(methods: list[str], protocol: Protocol) -> None:
-    for name in methods:
-        if registry.method_class(name).needs_reward and protocol.reward is None:
+def _check_reward(params: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> None:
+    """Refuse methods that ask their reward for more than it has, be it because of how they are set."""
+    reward = protocol.reward and registry.make_scorer(protocol.reward.id)
+    for name, given in params.items():
+        cls = registry.method_class(name)
+        if cls.needs_reward and reward is None:
             raise UsageError(
                 f"method '{name}' ranks images by a reward, and none is set", "add --reward NAME"
             )
+        if reward and not reward.differentiable and cls(**given).asks_reward_gradient:
+            setting = "" if cls.needs_reward_gradient else _as_set(cls, given)
+            raise UsageError(
+                f"method '{name}'{setting} follows the gradient of its reward, and '{reward.id}' has none",
+                "choose a differentiable scorer: --reward hps",
+            )
+
+
+def _as_set(cls: type[Any], given: Mapping[str, Any]) -> str:
+    """The parameters that are not at their default, one of which decides: `` with negative=refl``."""
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    return " with " + ", ".join(f"{key}={value}" for key, value in given.items() if value != defaults[key])
 
 
 def _metrics(config: RunConfig) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Names to methods, priors, representations and metrics. Nothing heavy is imported before it is asked for.
 
 A method is a file in the package `psdbench.methods`: its name is the file's, nothing is registered by hand.
+Methods from outside, of --plugin files and installed packages, stand beside them (`psdbench.plugins`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psdbench import plugins
 from psdbench.errors import EnvironmentProblem, UsageError, unknown
 
 if TYPE_CHECKING:
     import torch
 
-    from psdbench.config import PriorRef, ScorerRef
+    from psdbench.config import LoraRef, PluginRef, PriorRef, ScorerRef
     from psdbench.priors import Prior
     from psdbench.scorers import Scorer
 
@@ -28,6 +30,8 @@ WORLD = "shapes"
 GET_WEIGHTS = "reinstall psdbench, or make the embedded weights with: psdbench world train"
 REWARD = "hps"
 """the scorer that steers by default, where the prior's family has it"""
+LORA = "+lora:"
+"""between the name of a prior and the place of the LoRA that finetunes it"""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,36 @@ REPRESENTATIONS = {
     ),
 }
 
+SHARED_TABLES = ("optimize", "cameras", "evaluate")
+"""the tables of parameters that no method and no representation owns"""
+
 PRIORS = {WORLD: "embedded: a small Stable-Diffusion-format model of coloured shapes, 64 x 64 pixels"}
 
 
+_plugins: dict[str, plugins.Plugin] = {}
+"""the methods of --plugin files by name, as the last `use_plugins` left them"""
+
+
+def use_plugins(files: Iterable[str]) -> None:
+    """Make the methods of these files known, in place of those before; UsageError when one will not do."""
+    found = plugins.load_files(files, {*_own_names(), *plugins.packaged_names()})
+    _plugins.clear()
+    _plugins.update(found)
+
+
 def method_names() -> list[str]:
-    """The methods at hand: the files of `psdbench.methods`."""
+    """The methods at hand: shipped ones, those of installed packages, those of --plugin files."""
+    plugins.check_packaged(_own_names())
+    return sorted({*shipped_methods(), *plugins.packaged_names(), *_plugins})
+
+
+def _own_names() -> set[str]:
+    """Names that no method from outside may have: each also names a table of parameters."""
+    return {*shipped_methods(), *SHARED_TABLES, *REPRESENTATIONS}
+
+
+def shipped_methods() -> list[str]:
+    """The files of `psdbench.methods`."""
     spec = importlib.util.find_spec(METHODS_PACKAGE)
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = (p for folder in folders for p in Path(folder).glob("*.py"))
@@ -64,6 +93,8 @@ def method_class(name: str) -> type[Any]:
     """The frozen dataclass of a method; raises UsageError with the nearest name when there is none."""
     if name not in method_names():
         raise unknown("method", name, method_names())
+    if outside := _outside(name):
+        return outside.cls
     module = importlib.import_module(f"{METHODS_PACKAGE}.{name}")
     for value in vars(module).values():
         if (
@@ -73,6 +104,36 @@ def method_class(name: str) -> type[Any]:
         ):
             return value
     raise UsageError(f"{module.__file__} has no class marked @method('{name}')", "see methods/README.md")
+
+
+def _outside(name: str) -> plugins.Plugin | None:
+    if name in plugins.packaged_names():
+        return plugins.load_packaged(name)
+    return _plugins.get(name)
+
+
+def plugin_ref(name: str) -> PluginRef | None:
+    """The source of a method from outside, as a job remembers it; None for a shipped method."""
+    from psdbench.config import PluginRef
+
+    outside = _outside(name)
+    return PluginRef(outside.sha256, outside.file) if outside else None
+
+
+def planned_method(name: str, ref: PluginRef | None) -> type[Any]:
+    """The class of a job's method, in whatever process; EnvironmentProblem when its source has changed."""
+    if ref is None:
+        return method_class(name)
+    found = plugins.loaded(ref.sha256) or (
+        plugins.load_file(ref.file) if ref.file else [plugins.load_packaged(name)]
+    )
+    cls = next((p.cls for p in found if (p.cls.name, p.sha256) == (name, ref.sha256)), None)
+    if cls is None:
+        raise EnvironmentProblem(
+            f"the source of method '{name}' is no longer that which the job was planned with",
+            "run the same command again: it makes new jobs with the present source",
+        )
+    return cls
 
 
 def representation(name: str) -> RepresentationEntry:
@@ -112,6 +173,14 @@ def prior_folder(name: str) -> Path:
     return folder
 
 
+def split_prior(name: str) -> tuple[str, str]:
+    """``shapes+lora:FOLDER`` to the prior's name and the place of its LoRA, empty where there is none."""
+    base, mark, place = name.partition(LORA)
+    if mark and not place:
+        raise UsageError(f"prior '{name}' names no LoRA", f"give its folder or file: {base}{LORA}FOLDER")
+    return base, place
+
+
 def prior_ref(name: str) -> PriorRef:
     """The identity of a prior: hashes its files, loads nothing."""
     from psdbench.config import PriorRef
@@ -122,11 +191,19 @@ def prior_ref(name: str) -> PriorRef:
     return PriorRef(name if embedded else folder.name, folder_sha256(folder), "" if embedded else str(folder))
 
 
-def load_prior(ref: PriorRef, device: str) -> Prior:
-    """Load a prior; EnvironmentProblem when its files are no longer those of the reference."""
+def lora_ref(place: str, prior: PriorRef) -> LoraRef:
+    """The identity of a LoRA in a folder or file; UsageError when it was made for another prior than this."""
+    from psdbench.priors.finetuned import lora_ref
+
+    return lora_ref(place, prior)
+
+
+def load_prior(ref: PriorRef, device: str, lora: LoraRef | None = None) -> Prior:
+    """Load a prior, finetuned or not; EnvironmentProblem when its files are no longer those of the reference."""
     import torch
 
     from psdbench.priors.diffusers import DiffusersPrior
+    from psdbench.store.digest import sha256_file
 
     found = prior_ref(ref.folder or ref.name)
     if found.sha256 != ref.sha256:
@@ -134,7 +211,14 @@ def load_prior(ref: PriorRef, device: str) -> Prior:
             f"the files of prior '{ref.name}' are not those that the job was planned with",
             "restore them, or run again into another folder with --out",
         )
-    return DiffusersPrior.load(prior_folder(ref.folder or ref.name), device, getattr(torch, ref.dtype))
+    file = Path(lora.file) if lora else None
+    if lora and file and (not file.is_file() or sha256_file(file) != lora.sha256):
+        raise EnvironmentProblem(
+            f"{file} is not the LoRA that the job was planned with",
+            "restore it, or run the same command again: it makes new jobs with the present one",
+        )
+    folder = prior_folder(ref.folder or ref.name)
+    return DiffusersPrior.load(folder, device, getattr(torch, ref.dtype), file)
 
 
 def metrics() -> dict[str, str]:

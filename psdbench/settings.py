@@ -1,5 +1,7 @@
 """What the user asked for: flag > PSDBENCH_* variable > --config file > default, merged into one RunConfig.
 
+Between the file and the defaults lie those of the prior's family (`psdbench.defaults`).
+
 Flags and variables arrive together from the command line (typer reads both). The file is TOML: top-level
 keys are the options' names, tables hold parameters: ``[optimize]``, ``[cameras]``, ``[evaluate]``, one per
 representation and one per method, the same names that ``--set TABLE.KEY=VALUE`` uses.
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from psdbench import registry, strict
+from psdbench import defaults, registry, strict
 from psdbench.errors import UsageError, unknown
 
 MAX_SEEDS = 1000
@@ -32,6 +34,9 @@ class RunConfig:
     prior: str = registry.WORLD
     representation: str = "voxels"
     steps: int | None = None
+    budget: str | None = None
+    """nfe=N or seconds=S, in place of steps"""
+    grad_norm: str | None = None
     reward: str | None = None
     """a scorer's name; none for no reward"""
     metrics: tuple[str, ...] = ()
@@ -40,6 +45,8 @@ class RunConfig:
     workers: int | None = None
     keep_checkpoints: bool = False
     out: str | None = None
+    plugin: tuple[str, ...] = ()
+    """Python files with methods; `resolve` has made them known"""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     """parameters by table: {"psd": {"preference_scale": 0.5}}"""
 
@@ -50,22 +57,51 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if self.budget is not None:
+            parse_budget(self.budget)
+            if self.steps is not None:
+                raise ValueError("steps and budget exclude each other")
 
 
 def resolve(flags: Mapping[str, Any], config: Path | None, sets: Sequence[str] = ()) -> RunConfig:
-    """Merge the options given (None or []: not given) over the file's; `sets` are ``TABLE.KEY=VALUE``."""
-    values, tables = read_config(config) if config else ({}, {})
+    """Merge the options given (None or []: not given) over the file's, and those over the prior's family's.
+
+    `sets` are ``TABLE.KEY=VALUE``.
+    """
     given = {name: value for name, value in flags.items() if value is not None and value != []}
+    plugins = given.get("plugin", ())
+    registry.use_plugins(plugins)
+    values, tables = read_config(config, plugins) if config else ({}, {})
+    for name, rival in (("steps", "budget"), ("budget", "steps")):
+        if name in given and rival not in given:
+            values.pop(rival, None)
     for name, value in given.items():
         values[name] = registry.split_names(value) if name in _LISTS else value
     for text in sets:
-        table, key, value = _split_setting(text)
-        tables.setdefault(table, {})[key] = _typed(table, key, value)
+        table, key, value = split_setting(text)
+        tables.setdefault(table, {})[key] = strict.parse(value, field_hint(table, key), f"{table}.{key}")
+    values, tables = _over_family(values, tables)
     return strict.build(RunConfig, {**values, "tables": tables}, "options")
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Options and tables of a TOML file; raises UsageError that names the file and the key or line."""
+def _over_family(
+    values: dict[str, Any], tables: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Options and tables with what the prior's family has for the methods at hand and they leave open."""
+    family = defaults.family_of(str(values.get("prior", registry.WORLD)))
+    options, below = defaults.read(family)
+    if {"steps", "budget", "nfe", "seconds"} & (values.keys() | tables.get("optimize", {}).keys()):
+        options.pop("steps", None)  # a length is given
+    used = {*registry.SHARED_TABLES, *registry.REPRESENTATIONS, *values.get("methods", ())}
+    merged = {table: below[table] | tables.get(table, {}) for table in below if table in used}
+    return options | values, tables | merged
+
+
+def read_config(path: Path, plugins: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Options and tables of a TOML file; raises UsageError that names the file and the key or line.
+
+    Its own plugins are loaded, since tables may be of their methods, unless others are given.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -79,6 +115,10 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     for key in options:
         if key not in names:
             raise unknown("key", key, names, str(path))
+    if isinstance(options.get("plugin"), str):
+        options["plugin"] = [options["plugin"]]
+    if "plugin" in options and not plugins:
+        registry.use_plugins(strict.convert(options["plugin"], tuple[str, ...], f"{path}.plugin"))
     for table in tables:
         if table not in table_names():
             raise unknown("table", table, table_names(), str(path))
@@ -92,7 +132,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 def table_names() -> list[str]:
     """Every name that can stand before the dot of ``--set TABLE.KEY=VALUE``."""
-    return ["optimize", "cameras", "evaluate", *registry.REPRESENTATIONS, *registry.method_names()]
+    return [*registry.SHARED_TABLES, *registry.REPRESENTATIONS, *registry.method_names()]
 
 
 def table_class(name: str) -> type[Any]:
@@ -109,6 +149,21 @@ def table_class(name: str) -> type[Any]:
     return registry.method_class(name)
 
 
+def parse_budget(text: str) -> dict[str, Any]:
+    """``nfe=600`` or ``seconds=60`` to the field of OptimizeConfig that it sets; raises UsageError."""
+    unit, _, number = text.partition("=")
+    try:
+        amount = {"nfe": int, "seconds": float}[unit.strip()](number)
+    except (KeyError, ValueError):
+        amount = 0
+    if not 0 < amount < float("inf"):
+        raise UsageError(
+            f"budget must be nfe=N or seconds=S, not '{text}'",
+            "for example --budget nfe=600 (denoiser forwards of a job) or --budget seconds=60",
+        )
+    return {unit.strip(): amount}
+
+
 def seed_list(seeds: int | str) -> list[int]:
     """``3`` to 0, 1, 2; ``5-7`` to 5, 6, 7."""
     first, dash, last = str(seeds).partition("-")
@@ -123,21 +178,23 @@ def seed_list(seeds: int | str) -> list[int]:
     return list(numbers)
 
 
-def _split_setting(text: str) -> tuple[str, str, str]:
+def split_setting(
+    text: str, flag: str = "--set", example: str = "psd.preference_scale=0.5"
+) -> tuple[str, str, str]:
+    """``TABLE.KEY=VALUE`` to its three parts; UsageError that names the flag and gives an example."""
     name, equals, value = text.partition("=")
     table, dot, key = name.strip().partition(".")
     if not (equals and dot and table and key):
-        raise UsageError(
-            f"--set '{text}' is not TABLE.KEY=VALUE", "for example --set psd.preference_scale=0.5"
-        )
+        raise UsageError(f"{flag} '{text}' is not TABLE.KEY=VALUE", f"for example {flag} {example}")
     return table, key, value.strip()
 
 
-def _typed(table: str, key: str, value: str) -> Any:
+def field_hint(table: str, key: str) -> Any:
+    """The type of a parameter; UsageError with the nearest name when the table or the key is unknown."""
     from typing import get_type_hints
 
     cls = table_class(table)
     known = [f.name for f in fields(cls) if f.init]
     if key not in known:
         raise unknown("parameter", key, known, table)
-    return strict.parse(value, get_type_hints(cls)[key], f"{table}.{key}")
+    return get_type_hints(cls)[key]

@@ -13,6 +13,7 @@ from psdbench.config import (
     CameraConfig,
     JobSpec,
     OptimizeConfig,
+    PluginRef,
     PriorRef,
     Protocol,
     ScorerRef,
@@ -48,7 +49,9 @@ def test_id_is_pinned() -> None:
         dataclasses.replace(SPEC, seed=1),
         dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, reward=None)),
         dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, device="cuda")),
+        dataclasses.replace(SPEC, plugin=PluginRef("ef" * 32)),
         dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, optimize=OptimizeConfig(steps=201))),
+        dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, optimize=OptimizeConfig(nfe=600))),
         dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, cameras=CameraConfig(fov=46.0))),
         dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, prior=PriorRef("shapes", "00"))),
     ],
@@ -65,10 +68,37 @@ def test_place_and_checkpoint_cadence_do_not_change_the_id() -> None:
     assert "folder" not in identity(same.protocol)["prior"]
 
 
-def test_spec_survives_json() -> None:
-    again = build(JobSpec, stored(SPEC), "job.json")
-    assert again == SPEC
-    assert again.id == SPEC.id
+def test_switches_of_a_later_version_leave_old_ids_alone() -> None:
+    later = {"nfe", "seconds", "particles", "grad_norm", "grad_clip"}
+    assert not later & identity(OptimizeConfig()).keys()
+    assert later & identity(OptimizeConfig(nfe=600, grad_norm="unit")).keys() == {"nfe", "grad_norm"}
+    assert later & identity(OptimizeConfig(particles=2)).keys() == {"particles"}
+
+
+def test_a_limit_that_nothing_is_held_to_has_no_identity() -> None:
+    for mode in ("none", "unit"):
+        limited, plain = OptimizeConfig(grad_norm=mode, grad_clip=0.3), OptimizeConfig(grad_norm=mode)
+        assert digest(limited) == digest(plain)
+    clips = [OptimizeConfig(grad_norm="clip", grad_clip=limit) for limit in (0.3, 1.0)]
+    assert digest(clips[0]) != digest(clips[1])
+    assert build(OptimizeConfig, stored(clips[0]), "stored") == clips[0]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SPEC,
+        dataclasses.replace(SPEC, plugin=PluginRef("ef" * 32, "/somewhere/mine.py")),
+        dataclasses.replace(SPEC, protocol=dataclasses.replace(PROTOCOL, optimize=OptimizeConfig(nfe=600))),
+        dataclasses.replace(
+            SPEC, protocol=dataclasses.replace(PROTOCOL, optimize=OptimizeConfig(seconds=9.0))
+        ),
+    ],
+)
+def test_spec_survives_json(spec: JobSpec) -> None:
+    again = build(JobSpec, stored(spec), "job.json")
+    assert again == spec
+    assert again.id == spec.id
 
 
 def test_key_order_does_not_matter_and_types_do() -> None:
@@ -103,6 +133,8 @@ def test_folder_name_is_for_people() -> None:
     [
         {"steps": 0},
         {"views": 0},
+        {"particles": 0},
+        {"particles": 301},
         {"size": 63},
         {"timestep_min": 0.9},
         {"timestep_max_start": 1.5},
@@ -110,5 +142,5 @@ def test_folder_name_is_for_people() -> None:
     ],
 )
 def test_impossible_optimisers_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"must be|need"):
+    with pytest.raises(ValueError, match=r"must be|need|more particles than steps"):
         OptimizeConfig(**wrong)  # type: ignore[arg-type]

@@ -15,9 +15,10 @@ from psdbench.cameras import CameraConfig, evaluation_rig
 from psdbench.config import EvaluateConfig, JobSpec, PriorRef, Protocol
 from psdbench.errors import CorruptResult, Diverged
 from psdbench.evaluate import read_views, render_asset, score_renders
-from psdbench.optimize import ASSET
+from psdbench.particles import ASSET
 from psdbench.registry import make_representation
 from psdbench.store import atomic
+from psdbench.trace import TraceRow, write_trace
 
 VIEWS = 9
 
@@ -99,10 +100,16 @@ def test_an_empty_scene_is_no_result(spec: JobSpec, tmp_path: Path) -> None:
     with torch.no_grad():
         asset.density.fill_(-50.0)
     atomic.write_tensors(tmp_path / ASSET, asset.state_dict())
+    done = 7
+    assert done != spec.protocol.optimize.steps, "a budget ends a job after as many steps as it pays for"
+    write_trace(tmp_path, [TraceRow(i, 0.0, 0.0, 0.0, 500, 0.1, i / done, 2 * i) for i in range(done)])
     with pytest.raises(Diverged, match="empty") as diverged:
         render_asset(spec, tmp_path)
-    assert diverged.value.step == spec.protocol.optimize.steps
+    assert diverged.value.step == done
     assert not (tmp_path / "renders").exists()
+    (tmp_path / "trace.csv").unlink()
+    with pytest.raises(CorruptResult, match=r"cannot read .*trace\.csv"):
+        render_asset(spec, tmp_path)
 
 
 def test_damaged_files_are_named(spec: JobSpec, tmp_path: Path) -> None:

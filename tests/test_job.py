@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +74,23 @@ def test_a_job_is_done_once(tmp_path: Path, prior: PriorRef, models: Models) -> 
     cost = json.loads((task.folder / "cost.json").read_text())
     assert cost["denoiser_forwards"] == 2 * STEPS
     assert cost["seconds"] > 0
+    rows = list(csv.DictReader((task.folder / "trace.csv").open()))
+    assert cost["gradient_rms_median"] == statistics.median(float(row["gradient_rms"]) for row in rows)
     before = {p: p.stat().st_mtime_ns for p in task.folder.rglob("*") if p.name != ".lock"}
     again = execute(task, models, Watch(events.append))
     assert (again.status, again.fresh) == ("finished", False)
     assert {p: p.stat().st_mtime_ns for p in task.folder.rglob("*") if p.name != ".lock"} == before
+
+
+def test_a_job_under_a_budget_says_how_many_steps_it_expects(
+    tmp_path: Path, prior: PriorRef, models: Models
+) -> None:
+    task, events = make_task(tmp_path, prior, nfe=7), list[Event]()
+    assert execute(task, models, Watch(events.append)).status == "finished"
+    steps = [(e.step, e.steps) for e in events if e.kind == "step"]
+    assert steps == [(1, 0), (2, 4), (3, 4), (4, 4)]
+    cost = json.loads((task.folder / "cost.json").read_text())
+    assert (cost["steps"], cost["denoiser_forwards"]) == (4, 8)
 
 
 def test_scores_carry_the_hash_of_their_scorer(reference: dict[str, bytes], models: Models) -> None:

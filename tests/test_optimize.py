@@ -18,10 +18,12 @@ from torch import Tensor
 from psdbench import checkpoint, registry
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
 from psdbench.errors import CorruptResult, Diverged, Interrupted
-from psdbench.optimize import ASSET, TRACE, OptimizeResult, draw_backgrounds, load_asset, optimize
+from psdbench.optimize import OptimizeResult, draw_backgrounds, optimize
+from psdbench.particles import ASSET, load_asset
 from psdbench.priors.diffusers import DiffusersPrior
 from psdbench.priors.gaussian import GaussianPrior
 from psdbench.stopwatch import PARTS
+from psdbench.trace import TRACE
 
 STEPS = 12
 

@@ -45,14 +45,14 @@ def test_the_same_options_give_the_same_jobs_and_folder(options: dict[str, Any])
 
 
 def test_a_method_parameter_changes_only_that_method(options: dict[str, Any]) -> None:
-    base = make_plan(RunConfig(**options, seeds=1))
+    base = make_plan(resolve({**options, "seeds": 1}, None))
     other = make_plan(resolve({**options, "seeds": 1}, None, ["vsd.guidance_scale=9"]))
     same = [a.id == b.id for a, b in zip(base.jobs, other.jobs, strict=True)]
     assert same == [True, False, True, False]
 
 
 def test_a_shared_parameter_changes_all(options: dict[str, Any]) -> None:
-    base = {spec.id for spec in make_plan(RunConfig(**options)).jobs}
+    base = {spec.id for spec in make_plan(resolve(options, None)).jobs}
     for change in (["optimize.steps=9"], ["voxels.resolution=16"], ["cameras.fov=50"]):
         assert not base & {spec.id for spec in make_plan(resolve(options, None, change)).jobs}
     assert base == {
@@ -75,6 +75,9 @@ def test_metrics_are_not_part_of_a_job(options: dict[str, Any]) -> None:
         ({"prior": "nowhere"}, "unknown prior 'nowhere'"),
         ({"metrics": ("claip",)}, "unknown metric 'claip'"),
         ({"methods": ("psd",)}, "method 'psd' ranks images by a reward"),
+        ({"budget": "nfe=9", "tables": {"optimize": {"steps": 3}}}, "a budget takes the place of the steps"),
+        ({"steps": 9, "tables": {"optimize": {"nfe": 3}}}, "a budget takes the place of the steps"),
+        ({"grad_norm": "units"}, "unknown value 'units' in optimize.grad_norm"),
         ({"prompts": ()}, "no prompts given"),
         ({"seeds": 0}, "seeds must be"),
         ({"tables": {"optimize": {"size": 63}}}, "optimize: size must be a positive multiple of 8"),
@@ -93,6 +96,73 @@ def test_ten_thousand_jobs_take_two_seconds(options: dict[str, Any], tmp_path: P
     plan = make_plan(RunConfig(**{**options, "prompts": (str(many),), "seeds": 5}))
     assert len({spec.folder_name for spec in plan.jobs}) == 10_000
     assert time.process_time() - start < 2
+
+
+STEERED = '''
+from psdbench.guidance import Method, method
+
+@method("steered", paper="none", needs_reward_gradient=True)
+class Steered(Method):
+    """Follows the gradient of a reward."""
+
+    def gradient(self, step):
+        return step.latents
+'''
+
+
+def test_a_method_that_follows_a_gradient_needs_a_reward_that_has_one(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "steered.py").write_text(STEERED)
+    options |= {"methods": ("steered",), "seeds": 1, "plugin": [str(tmp_path / "steered.py")]}
+    with pytest.raises(UsageError, match="'steered' ranks images by a reward, and none is set"):
+        make_plan(resolve(options, None))
+    with pytest.raises(UsageError, match="gradient of its reward, and 'true_preference' has none") as caught:
+        make_plan(resolve({**options, "reward": "true_preference"}, None))
+    assert "--reward hps" in caught.value.remedy
+    reward = make_plan(resolve({**options, "reward": "clip_shapes"}, None)).protocol.reward
+    assert reward is not None
+    assert reward.id == "clip_shapes"
+
+
+def test_a_parameter_that_asks_for_a_gradient_is_refused_by_name(options: dict[str, Any]) -> None:
+    """PSD only ranks by its reward, except where its negative embedding follows it."""
+    options |= {"methods": ("psd",), "seeds": 1, "reward": "true_preference"}
+    asking = ["psd.negative=refl", "psd.negative_every=2"]
+    with pytest.raises(UsageError, match=r"'psd' with .*negative=refl, negative_every=2 follows") as caught:
+        make_plan(resolve(options, None, asking))
+    assert caught.value.exit_code == 2
+    assert make_plan(resolve(options, None, ["psd.negative=pull_win"])).jobs
+    assert make_plan(resolve({**options, "reward": "clip_shapes"}, None, asking)).jobs
+
+
+def test_a_budget_is_planned_as_part_of_the_protocol(options: dict[str, Any]) -> None:
+    plain = make_plan(resolve(options, None)).protocol
+    bought = make_plan(resolve({**options, "budget": "nfe=600", "grad_norm": "unit"}, None)).protocol
+    assert (bought.optimize.nfe, bought.optimize.steps, bought.optimize.grad_norm) == (600, 300, "unit")
+    assert bought.hash != plain.hash
+    assert (
+        make_plan(resolve(options, None, ["optimize.nfe=600", "optimize.grad_norm=unit"])).protocol == bought
+    )
+
+
+def test_a_budget_is_forecast_as_steps_of_each_method(options: dict[str, Any], tmp_path: Path) -> None:
+    plan = make_plan(RunConfig(**options, seeds=1, budget="nfe=601", tables={"optimize": {"views": 2}}))
+    assert forecast(plan.jobs, tmp_path / "run", workers=1).steps == {"sds": 151, "vsd": 76}
+    cost = {"seconds": 50.0, "steps": 100, "denoiser_forwards": 500}
+    atomic.write_json(job_folder(tmp_path / "run", plan.jobs[0]) / "cost.json", cost)
+    after = forecast(plan.jobs, tmp_path / "run", workers=1)
+    assert after.steps == {"sds": 121, "vsd": 76}
+    assert after.seconds is None
+
+
+def test_a_budget_of_seconds_needs_no_measurement_to_be_forecast(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    plan = make_plan(RunConfig(**options, seeds=1, budget="seconds=60"))
+    need = forecast(plan.jobs, tmp_path / "run", workers=2)
+    assert need.seconds == pytest.approx(15 + 4 * (60 + 3) / 2)
+    assert need.steps == {"sds": None, "vsd": None}
 
 
 def test_forecast_learns_from_finished_jobs(options: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from psdbench.errors import UsageError
-from psdbench.settings import RunConfig, read_config, resolve, seed_list
+from psdbench.settings import RunConfig, parse_budget, read_config, resolve, seed_list
 
 
 def write(folder: Path, content: str) -> Path:
@@ -86,6 +86,35 @@ def test_seeds(text: int | str, seeds: list[int]) -> None:
 def test_impossible_seeds(text: int | str) -> None:
     with pytest.raises(UsageError, match="seeds must be a count or a range"):
         seed_list(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [("nfe=600", {"nfe": 600}), ("seconds=1.5", {"seconds": 1.5}), (" nfe = 7 ", {"nfe": 7})],
+)
+def test_budgets(text: str, field: dict[str, float]) -> None:
+    assert parse_budget(text) == field
+    assert resolve({"budget": text}, None).budget == text
+
+
+@pytest.mark.parametrize(
+    "text", ["600", "nfe", "nfe=", "nfe=0", "nfe=1.5", "nfe=-3", "seconds=nan", "seconds=inf", "hours=1", ""]
+)
+def test_impossible_budgets(text: str) -> None:
+    with pytest.raises(UsageError, match="budget must be nfe=N or seconds=S") as caught:
+        resolve({"budget": text}, None)
+    assert "--budget nfe=600" in caught.value.remedy
+
+
+def test_steps_and_budget_exclude_each_other_but_a_flag_wins_over_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="steps and budget exclude each other"):
+        resolve({"steps": 5, "budget": "nfe=6"}, None)
+    made = resolve({"budget": "nfe=6"}, write(tmp_path, "steps = 50\n"))
+    assert (made.steps, made.budget) == (None, "nfe=6")
+    made = resolve({"steps": 50}, write(tmp_path, 'budget = "nfe=6"\n'))
+    assert (made.steps, made.budget) == (50, None)
+    with pytest.raises(UsageError, match="steps and budget exclude each other"):
+        resolve({}, write(tmp_path, 'budget = "nfe=6"\nsteps = 50\n'))
 
 
 def test_defaults() -> None:

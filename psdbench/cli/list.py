@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from psdbench.cli import options as o
-from psdbench.cli.output import print_columns, print_json
+from psdbench.cli.output import print_columns, print_json, say
 
 
 class Kind(StrEnum):
@@ -20,19 +20,27 @@ class Kind(StrEnum):
     representations = "representations"
     metrics = "metrics"
     prompts = "prompts"
+    defaults = "defaults"
 
 
 def list_names(
-    kind: Annotated[Kind, typer.Argument(help="methods, priors, representations, metrics or prompts")],
+    kind: Annotated[
+        Kind, typer.Argument(help="methods, priors, representations, metrics, prompts or defaults")
+    ],
+    plugin: o.Plugin = None,
     json: o.Json = False,
 ) -> None:
-    """List methods and representations with their parameters, priors, metrics or prompt sets."""
+    """List methods and representations with their parameters, priors, metrics, prompt sets, priors' defaults."""
+    from psdbench.registry import use_plugins
+
+    use_plugins([str(file) for file in plugin or ()])
     entries = {
         Kind.methods: methods,
         Kind.priors: priors,
         Kind.representations: representations,
         Kind.metrics: metrics,
         Kind.prompts: prompts,
+        Kind.defaults: defaults,
     }[kind]()
     if json:
         print_json(entries)
@@ -42,24 +50,58 @@ def list_names(
         if parameters := entry.get("parameters"):
             print(f"\n{entry['name']}: parameters for --set {entry['name']}.NAME=VALUE")
             print_columns([(f"  {p['name']}", str(p["default"]), p["meaning"]) for p in parameters])
+        if values := entry.get("values"):
+            print(f"\n{entry['name']}: with such a prior, unless --config or an option says otherwise")
+            print_columns([(v["name"], str(v["value"]), v["source"]) for v in values])
 
 
 def methods() -> list[dict[str, Any]]:
-    """Every method with its paper and parameters."""
+    """Every method with its paper, what it costs and needs, and its parameters."""
     from psdbench.registry import method_class, method_names
 
     return [_method(name, method_class(name)) for name in method_names()]
 
 
 def _method(name: str, cls: type[Any]) -> dict[str, Any]:
-    reward = " (ranks by --reward)" if cls.needs_reward else ""
+    from psdbench.registry import plugin_ref
+
+    cost, source = measured_cost(cls), plugin_ref(name)
+    needs = "a reward with a gradient" if cls.needs_reward_gradient else "a reward" * cls.needs_reward
+    details = "; ".join(
+        [
+            cls.paper,
+            f"per step and view {in_words(cost) or 'not measured'}",
+            *([f"needs {needs}"] if needs else []),
+            *([f"from {source.file or 'an installed package'}"] if source else []),
+        ]
+    )
     return {
         "name": name,
-        "summary": f"{first_sentence(cls.__doc__)} {cls.paper}{reward}",
+        "summary": f"{first_sentence(cls.__doc__)} {details}",
         "paper": cls.paper,
+        "cost_per_view": cost,
         "needs_reward": cls.needs_reward,
+        "needs_reward_gradient": cls.needs_reward_gradient,
+        "plugin": dataclasses.asdict(source) if source else None,
         "parameters": parameters(cls),
     }
+
+
+def measured_cost(cls: type[Any]) -> dict[str, float] | None:
+    """Passes through networks per step and view with the defaults; None for a method that cannot be run so."""
+    from psdbench.method_cost import cost_per_view
+
+    try:
+        return cost_per_view(cls())
+    except Exception as error:  # a method from outside may want what a closed-form prior does not have
+        say(f"note: the cost of '{cls.name}' is not measured: {type(error).__name__}: {error}")
+        return None
+
+
+def in_words(cost: dict[str, float] | None) -> str:
+    """``2 denoiser forwards, 1 denoiser backward``, without what is not used."""
+    used = {name.replace("_", " "): n for name, n in (cost or {}).items() if n}
+    return ", ".join(f"{n:g} {name.removesuffix('s') if n == 1 else name}" for name, n in used.items())
 
 
 def representations() -> list[dict[str, Any]]:
@@ -99,6 +141,22 @@ def prompts() -> list[dict[str, Any]]:
         count = len(read_prompts([str(path)]).prompts)
         entries.append({"name": name, "summary": f"{count} prompts: {header(path)}", "file": str(path)})
     return entries
+
+
+def defaults() -> list[dict[str, Any]]:
+    """What each family of priors puts in place of the built-in defaults, every value with its source."""
+    from psdbench.defaults import FAMILIES, path
+    from psdbench.prompts import header
+
+    return [{"name": name, "summary": header(path(name)), "values": _values(name)} for name in FAMILIES]
+
+
+def _values(family: str) -> list[dict[str, Any]]:
+    from psdbench.defaults import read, sources
+
+    options, tables = read(family)
+    flat = options | {f"{table}.{key}": v for table, keys in tables.items() for key, v in keys.items()}
+    return [{"name": n, "value": flat[n], "source": source} for n, source in sources(family).items()]
 
 
 def parameters(cls: type[Any]) -> list[dict[str, Any]]:

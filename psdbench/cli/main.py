@@ -12,12 +12,14 @@ from typing import Any
 import typer
 
 from psdbench.cli.doctor import doctor
+from psdbench.cli.finetune import finetune
 from psdbench.cli.list import list_names
 from psdbench.cli.output import show_error
 from psdbench.cli.plan import plan
 from psdbench.cli.report import report
 from psdbench.cli.run import run
 from psdbench.cli.score import score
+from psdbench.cli.tune import tune
 from psdbench.cli.world import app as world
 from psdbench.errors import PsdbenchError, UsageError
 
@@ -69,6 +71,8 @@ app.command("plan")(plan)
 app.command("score")(score)
 app.command("report")(report)
 app.command("list")(list_names)
+app.command("finetune")(finetune)
+app.command("tune")(tune)
 app.command("doctor")(doctor)
 app.add_typer(world, name="world")
 

@@ -23,10 +23,27 @@ Prompts = Annotated[
 ]
 Seeds = Annotated[str | None, _option("--seeds", "How many seeds (3: 0, 1, 2) or a range (5-7). [3]")]
 Prior = Annotated[
-    str | None, _option("--prior", "shapes, or the path of a Stable-Diffusion-format folder. [shapes]")
+    str | None,
+    _option("--prior", "shapes or a Stable-Diffusion-format folder; finetuned: PRIOR+lora:FOLDER. [shapes]"),
 ]
 Representation = Annotated[str | None, _option("--representation", "What is optimised. [voxels]")]
-Steps = Annotated[int | None, _option("--steps", "Optimisation steps of a job. [200]")]
+Steps = Annotated[int | None, _option("--steps", "Optimisation steps of a job. [300]")]
+Budget = Annotated[
+    str | None,
+    _option(
+        "--budget",
+        "Equal compute in place of equal steps: denoiser forwards of a job, or seconds, "
+        "which no two runs repeat exactly.",
+        metavar="nfe=N|seconds=S",
+    ),
+]
+GradNorm = Annotated[
+    str | None,
+    _option(
+        "--grad-norm",
+        "Scale of the methods' gradients: none, unit (RMS 1) or clip (at optimize.grad_clip). [none]",
+    ),
+]
 Reward = Annotated[str | None, _option("--reward", "Scorer that steers methods such as psd; or none. [hps]")]
 Metrics = Annotated[list[str] | None, _option("--metrics", "Scorers of the renders. [all for the prior]")]
 NegativePrompt = Annotated[
@@ -44,6 +61,10 @@ Workers = Annotated[int | None, _option("--workers", "Worker processes. [measure
 KeepCheckpoints = Annotated[
     bool | None, _option("--keep-checkpoints", "Keep the last checkpoint of finished jobs.", is_flag=True)
 ]
+Plugin = Annotated[
+    list[Path] | None,
+    _option("--plugin", "Python file with methods of your own; it is executed.", metavar="FILE.py"),
+]
 Out = Annotated[str | None, _option("--out", "Run folder. [results/PROMPTS-PROTOCOL]", "-o")]
 Json = Annotated[bool, _option("--json", "One JSON document on stdout.")]
 Quiet = Annotated[bool, _option("--quiet", "Only errors on stderr.", "-q")]
@@ -56,4 +77,5 @@ def gather(given: Mapping[str, Any]) -> RunConfig:
     rest = {key: value for key, value in given.items() if key not in ("config", "set_", "json", "quiet")}
     if isinstance(rest.get("seeds"), str) and rest["seeds"].isdecimal():
         rest["seeds"] = int(rest["seeds"])
+    rest["plugin"] = [str(file) for file in rest.get("plugin") or ()]
     return resolve(rest, given["config"], given["set_"] or ())

@@ -16,6 +16,8 @@ def plan(
     prior: o.Prior = None,
     representation: o.Representation = None,
     steps: o.Steps = None,
+    budget: o.Budget = None,
+    grad_norm: o.GradNorm = None,
     reward: o.Reward = None,
     metrics: o.Metrics = None,
     negative_prompt: o.NegativePrompt = None,
@@ -24,12 +26,14 @@ def plan(
     device: o.Device = None,
     workers: o.Workers = None,
     keep_checkpoints: o.KeepCheckpoints = None,
+    plugin: o.Plugin = None,
     out: o.Out = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
     """Show what run would do with the same arguments: jobs, time, disk and memory. Computes nothing."""
     settings = o.gather(locals())
+    from psdbench.budget import Budget
     from psdbench.forecast import forecast
     from psdbench.launch.threads import default_workers
     from psdbench.plan import make_plan
@@ -44,11 +48,12 @@ def plan(
         facts = {"run": str(made.out), "protocol": made.protocol.hash, "metrics": made.metrics}
         print_json({**facts, "workers": count, "forecast": asdict(need), "jobs": names})
         return 0
-    per_method = Counter(spec.method for spec in made.jobs)
+    per_method = Counter(spec.label for spec in made.jobs)
     prior_ref, reward_ref = made.protocol.prior, made.protocol.reward
     time = (
         "unknown before the first job" if need.seconds is None else f"{duration(need.seconds)} ({need.basis})"
     )
+    lengths = ", ".join(f"{name}: {'unknown' if n is None else n} steps" for name, n in need.steps.items())
     print_columns(
         [
             ("folder", str(made.out)),
@@ -56,6 +61,7 @@ def plan(
             ("prior", f"{prior_ref.name} {prior_ref.sha256[:12]} on {made.protocol.device}"),
             ("reward", f"{reward_ref.id} {reward_ref.sha256[:12]}" if reward_ref else "none"),
             ("metrics", ", ".join(made.metrics) or "none"),
+            ("length", f"{Budget.of(made.protocol.optimize)} a job ({lengths})"),
             ("jobs", ", ".join(f"{n} {method}" for method, n in per_method.items())),
             ("left", f"{need.left} of {need.jobs}"),
             ("time", time),

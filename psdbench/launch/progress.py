@@ -50,7 +50,9 @@ class Running:
     """A job at work: its last step, and when and where it was first seen stepping."""
 
     step: int = 0
+    """0 while it loads"""
     steps: int = 0
+    """as many as are expected, 0 while that is not known: under a budget, before the second step"""
     since: float = 0.0
     first: int = 0
     shown: float = 0.0
@@ -61,6 +63,18 @@ class Running:
         elapsed = time.monotonic() - self.since
         return (self.step - self.first) / elapsed if self.step > self.first and elapsed > 0 else 0.0
 
+    @property
+    def place(self) -> str:
+        """``3/300``, or ``3`` while the end is not known."""
+        return f"{self.step}/{self.steps}" if self.steps else f"{self.step}"
+
+    @property
+    def state(self) -> str:
+        """What it does: loading, stepping or, after the last step, scoring."""
+        if not self.step:
+            return "loading"
+        return self.place if self.step < self.steps or not self.steps else "scoring"
+
 
 @dataclass
 class Tally:
@@ -70,6 +84,7 @@ class Tally:
     ended: dict[str, int] = field(default_factory=dict)
     running: dict[str, Running] = field(default_factory=dict)
     steps_a_job: int = 0
+    """as last expected of any job, 0 before that"""
     rate: float = 0.0
     """steps per second of all running jobs together, as last seen"""
 
@@ -81,10 +96,10 @@ class Tally:
         """Take in an event of a job; returns what is known of it."""
         job = self.running.setdefault(event.job, Running())
         if event.kind == "step":
-            if not job.steps:
+            if not job.step:
                 job.since, job.first = time.monotonic(), event.step
             job.step, job.steps = event.step, event.steps
-            self.steps_a_job = event.steps
+            self.steps_a_job = event.steps or self.steps_a_job
         elif event.kind == "end":
             self.ended[event.status] = self.ended.get(event.status, 0) + 1
             self.running.pop(event.job)
@@ -95,12 +110,16 @@ class Tally:
         return sum(self.ended.values())
 
     def seconds_left(self) -> float | None:
-        """A forecast from the present speed, None before there is one."""
+        """A forecast from the present speed, None before there is one.
+
+        A job that does not know its own length yet, because it loads or has had one step of a budget, counts as
+        long as the others.
+        """
         self.rate = sum(job.rate for job in self.running.values() if job.step < job.steps) or self.rate
-        if not self.rate:
+        if not self.rate or not self.steps_a_job:
             return None
         waiting = self.jobs - self.done - len(self.running)
-        inside = sum(job.steps - job.step for job in self.running.values())
+        inside = sum(max(0, (job.steps or self.steps_a_job) - job.step) for job in self.running.values())
         return (waiting * self.steps_a_job + inside) / self.rate
 
     def headline(self) -> str:
@@ -143,8 +162,7 @@ class Lines:
             say(f"{ending(event)} · {self.tally.headline()}")
         elif time.monotonic() - job.shown > LINE_EVERY:
             job.shown = time.monotonic()
-            step = f"step {event.step}/{event.steps}, {job.rate:.1f} steps/s"
-            say(f"{event.job}: {step} · {self.tally.headline()}")
+            say(f"{event.job}: step {job.place}, {job.rate:.1f} steps/s · {self.tally.headline()}")
 
     def close(self) -> None:
         return
@@ -184,11 +202,8 @@ class LiveTable:
         for name in ("step", "steps/s", "left"):
             table.add_column(name, justify="right")
         for name, job in self.tally.running.items():
-            left = duration((job.steps - job.step) / job.rate) if job.rate else ""
-            step = (
-                f"{job.step}/{job.steps}" if job.step < job.steps else "scoring" if job.steps else "loading"
-            )
-            table.add_row(Text(printable(name)), step, f"{job.rate:.1f}" if job.rate else "", left)
+            left = duration(max(0, job.steps - job.step) / job.rate) if job.rate and job.steps else ""
+            table.add_row(Text(printable(name)), job.state, f"{job.rate:.1f}" if job.rate else "", left)
         return table
 
     def _print(self, text: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from psdbench.config import ScorerRef
 from psdbench.errors import UsageError, unknown
 from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result
 from psdbench.scorers import SCORERS
@@ -98,14 +99,15 @@ def _metrics(results: Sequence[Result]) -> tuple[Metric, ...]:
 
 
 def _steered(results: Sequence[Result], id: str, sha256: str) -> frozenset[str]:
-    """The methods that asked this scorer while they optimised: the reward was set and has been called."""
-    return frozenset(
-        result.label
-        for result in results
-        if (reward := result.spec.protocol.reward) is not None
-        and (reward.id, reward.sha256) == (id, sha256)
-        and result.cost.get("reward_forwards", 0) > 0
-    )
+    """The methods that this scorer steered: it was their reward and was called, or it finetuned their prior."""
+    return frozenset(result.label for result in results if ScorerRef(id, sha256) in _teachers(result))
+
+
+def _teachers(result: Result) -> list[ScorerRef | None]:
+    """The scorers that had a say in a result before it was measured."""
+    spec = result.spec
+    called = [spec.protocol.reward] if result.cost.get("reward_forwards", 0) > 0 else []
+    return [*called, *([spec.lora.reward] if spec.lora else [])]
 
 
 def _scores(results: Sequence[Result], method: str, metric: str) -> Scores:

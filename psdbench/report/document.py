@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
+from psdbench.budget import Budget
 from psdbench.config import identity
 from psdbench.errors import CorruptResult
 from psdbench.report.analysis import Analysis, Metric
@@ -134,8 +135,9 @@ def _notes(analysis: Analysis) -> str:
 
 
 def _cost(analysis: Analysis, results: Sequence[Result]) -> str:
-    """Mean cost of a finished job by method; network passes count images."""
+    """Mean cost of a finished job by method, and the size of its gradients; network passes count images."""
     columns = {
+        "steps": "steps",
         "denoiser forwards": "denoiser_forwards",
         "denoiser backwards": "denoiser_backwards",
         "reward calls": "reward_forwards",
@@ -149,17 +151,31 @@ def _cost(analysis: Analysis, results: Sequence[Result]) -> str:
     if not any(jobs.values()):
         return ""
     first = analysis.baseline or analysis.methods[0]
-    header = ["method", "n", *columns, f"time / {markdown(first)}", "peak memory, MB"]
+    header = ["method", "n", *columns, f"time / {markdown(first)}", "peak memory, MB", "gradient RMS"]
     rows = []
     for method, costs in jobs.items():
         time, reference = _mean_cost(costs, "seconds"), _mean_cost(jobs[first], "seconds")
         memory = max((cost["peak_memory_mb"] for cost in costs if "peak_memory_mb" in cost), default=None)
         cells = [_amount(_mean_cost(costs, name)) for name in columns.values()]
         ratio = f"{time / reference:.2f}" if time and reference else MISSING
-        rows.append([markdown(method), str(len(costs)), *cells, ratio, _amount(memory)])
-    return _joined(
-        table(header, rows), "Means over finished jobs; passes through networks count images."
-    ).strip()
+        sizes = [cost["gradient_rms_median"] for cost in costs if "gradient_rms_median" in cost]
+        size = f"{median(sizes):.3g}" if sizes else MISSING
+        rows.append([markdown(method), str(len(costs)), *cells, ratio, _amount(memory), size])
+    return _joined(table(header, rows), _cost_notes(results)).strip()
+
+
+def _cost_notes(results: Sequence[Result]) -> str:
+    """What the columns mean, and what ended the jobs."""
+    config = results[0].spec.protocol.optimize
+    budget = Budget.of(config)
+    notes = ["Means over finished jobs; passes through networks count images."]
+    scale = "" if config.grad_norm == "none" else f", before grad_norm {config.grad_norm} scaled it"
+    notes.append(f"Gradient RMS: that of the method's gradient on the latents, median over the steps{scale}.")
+    if budget.unit != "steps":
+        notes.append(f"Every job had {budget}, in as many steps as they paid for.")
+    if budget.unit == "seconds":
+        notes.append("Equal time is that of one machine under one load: no run repeats it exactly.")
+    return " ".join(notes)
 
 
 def _mean_cost(costs: Sequence[dict[str, float]], name: str) -> float | None:
@@ -232,6 +248,11 @@ def _provenance(runs: Sequence[Path], analysis: Analysis, results: Sequence[Resu
     protocol = results[0].spec.protocol
     rows = [["protocol", f"`{protocol.hash}`"]]
     rows += [[markdown(key), _value(value)] for key, value in flat(identity(protocol)).items()]
+    loras = {result.label: result.spec.lora for result in results if result.spec.lora}
+    rows += [
+        [f"LoRA of {markdown(label)}", f"`{lora.sha256}`, trained on {markdown(lora.reward.id)}"]
+        for label, lora in loras.items()
+    ]
     scorers = [metric for metric in analysis.metrics if metric.id != MAJORITY]
     rows += [[f"weights of {markdown(metric.id)}", f"`{metric.sha256}`"] for metric in scorers]
     rows += [

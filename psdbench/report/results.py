@@ -117,17 +117,24 @@ def _cost(folder: Path, manifest: Manifest) -> dict[str, float]:
 
 
 def _labelled(results: Iterable[Result]) -> list[Result]:
-    """Results with the name of their method, and with the parameters in which its variants differ."""
+    """Results with the name of their method, and with the settings in which its variants differ."""
     variants: dict[str, list[dict[str, Any]]] = {}
     for result in (results := list(results)):
-        variants.setdefault(result.spec.method, []).append(result.spec.params)
-    differing = {method: _differences(params) for method, params in variants.items()}
-    return [replace(r, label=_label(r.spec, differing[r.spec.method])) for r in results]
+        variants.setdefault(result.spec.label, []).append(_settings(result.spec))
+    differing = {method: _differences(settings) for method, settings in variants.items()}
+    return [replace(r, label=_label(r.spec, differing[r.spec.label])) for r in results]
+
+
+def _settings(spec: JobSpec) -> dict[str, Any]:
+    """What sets variants of one method apart: parameters, its own source, and which LoRA its prior carries."""
+    sources = {"plugin": spec.plugin, "lora": spec.lora}
+    return {**spec.params, **{name: _short(ref.sha256) for name, ref in sources.items() if ref}}
 
 
 def _label(spec: JobSpec, names: Iterable[str]) -> str:
-    shown = ", ".join(f"{name}={spec.params.get(name, 'default')}" for name in names)
-    return f"{spec.method}({shown})" if shown else spec.method
+    settings = _settings(spec)
+    shown = ", ".join(f"{name}={settings.get(name, 'default')}" for name in names)
+    return f"{spec.label}({shown})" if shown else spec.label
 
 
 def _differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

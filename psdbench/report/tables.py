@@ -33,6 +33,7 @@ COST_COLUMNS = (
     "seconds",
     "peak_memory_mb",
     "steps",
+    "gradient_rms_median",
     "denoiser_forwards",
     "denoiser_backwards",
     "encodes",

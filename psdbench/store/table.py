@@ -56,7 +56,7 @@ def _rows(folder: Path) -> Iterator[tuple[Any, ...]]:
     if not (folder / "job.json").exists() and not (folder / "manifest.json").exists():
         return  # claimed, but nothing written yet
     spec, manifest = read_result(folder)
-    start = (spec.prompt, spec.method, spec.seed, spec.id, spec.protocol.hash)
+    start = (spec.prompt, spec.label, spec.seed, spec.id, spec.protocol.hash)
     status = manifest.status if manifest else UNFINISHED
     scores = read_scores(folder, manifest) if manifest and manifest.status == "finished" else {}
     if not scores:

@@ -46,7 +46,8 @@ def begin(prior: Any, method: str = "sds") -> Optimisation:
 
 def bare_step(run: Optimisation) -> Callable[[], None]:
     """The arithmetic of an SDS step and nothing else: no schedule, guard, trace, counters or timer."""
-    prior, asset, adam, generator = run.prior, run.asset, run.adam, torch.Generator().manual_seed(0)
+    prior, generator = run.prior, torch.Generator().manual_seed(0)
+    asset, adam = run.particles[0].asset, run.particles[0].adam
     cameras = sample_cameras(generator, 1, CameraConfig())
     t, white = torch.tensor([500]), torch.ones(3)
     text = prior.encode_text(["", "a red cube, front view"])

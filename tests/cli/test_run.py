@@ -76,6 +76,20 @@ def test_run_json_holds_options_but_no_arguments(
         assert not path.is_file() or b"hf_canary" not in path.read_bytes()
 
 
+def test_methods_run_to_equal_compute(program: Callable, small: list[object], tmp_path: Path) -> None:
+    small[small.index("--methods") + 1] = "sds,vsd"
+    small[small.index("--metrics") + 1] = "none"
+    place = small.index("--steps")
+    small[place : place + 2] = ["--budget", "nfe=8", "--grad-norm", "unit"]
+    assert "8 denoiser forwards a job (sds: 4 steps, vsd: 2 steps)" in program("plan", *small).out
+    assert program("run", *small).code == 0
+    costs = {p.parent.name[:3]: json.loads(p.read_text()) for p in (tmp_path / "run").rglob("cost.json")}
+    assert {name: (c["steps"], c["denoiser_forwards"]) for name, c in costs.items()} == {
+        "sds": (4, 8),
+        "vsd": (2, 8),
+    }
+
+
 def test_plan_computes_nothing(program: Callable, small: list[object], tmp_path: Path) -> None:
     done = program("plan", *small)
     assert done.code == 0
@@ -195,6 +209,9 @@ def test_lists(program: Callable) -> None:
     ]:
         assert name in program("list", kind).out
         assert name in [entry["name"] for entry in json.loads(program("list", kind, "--json").out)]
+    assert "per step and view 2 denoiser forwards" in program("list", "methods").out
     psd = next(e for e in json.loads(program("list", "methods", "--json").out) if e["name"] == "psd")
     assert psd["needs_reward"] is True
+    assert psd["needs_reward_gradient"] is False
+    assert (psd["cost_per_view"]["denoiser_forwards"], psd["cost_per_view"]["reward_forwards"]) == (4, 2)
     assert all(parameter["meaning"] for parameter in psd["parameters"])

@@ -25,6 +25,35 @@ def test_tally(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tally.headline() == "3/5 jobs · 1 diverged · 2 finished · 100 s left".replace("100 s", "2 min")
 
 
+def test_a_job_under_a_budget_steps_before_its_length_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    tally = Tally(3)
+    job = tally.count(Event("start", "a"))
+    assert job.state == "loading"
+    assert tally.count(Event("step", "a", 1, 0)).state == job.place == "1"
+    assert tally.seconds_left() is None
+    now = 2.0
+    assert tally.count(Event("step", "a", 2, 50)).state == "2/50"
+    assert job.rate == 0.5, "seen stepping since the first step"
+    assert tally.seconds_left() == (48 + 2 * 50) / 0.5
+    tally.count(Event("step", "b", 1, 0))
+    assert tally.seconds_left() == (48 + 49 + 50) / 0.5, "the second counts as long as the first"
+    assert tally.count(Event("step", "a", 50, 50)).state == "scoring"
+
+
+def test_a_job_of_unknown_length_never_promises_an_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    display = Lines(1)
+    for step in range(1, 33):
+        now += 1.0
+        display.show(Event("step", "a", step, 0))
+    assert capsys.readouterr().err.splitlines() == ["a: step 31, 1.0 steps/s · 0/1 jobs"]
+
+
 def test_one_line_per_event(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
@@ -58,10 +87,11 @@ def test_quiet_still_tells_of_damage(capsys: pytest.CaptureFixture[str]) -> None
 def test_live_table_shows_running_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    display = LiveTable(3)
+    display = LiveTable(4)
     try:
         display.show(Event("start", "loading-job"))
         display.show(Event("step", "[red]job[/red]", 3, 10))
+        display.show(Event("step", "bought-job", 7, 0))
         console = Console(width=80, record=True)
         with console.capture() as capture:
             console.print(display.table())
@@ -71,4 +101,5 @@ def test_live_table_shows_running_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "[red]job[/red]" in text  # markup in a name is text
     assert "3/10" in text
     assert "loading" in text
-    assert "0/3 jobs" in text
+    assert "0/4 jobs" in text
+    assert [line for line in text.splitlines() if "bought-job" in line and " 7 " in line]

@@ -67,6 +67,7 @@ class RunMaker:
             "seconds": rng.uniform(1, 2),
             "peak_memory_mb": 600.0,
             "steps": 10,
+            "gradient_rms_median": 0.25 if method == "sds" else 1.5,
             "seconds_by_part": {"render": 0.2},
         }
         counters = {"denoiser_forwards": 20 + calls, "decodes": calls, "reward_forwards": calls}

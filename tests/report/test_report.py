@@ -8,12 +8,15 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from made_up_runs import PROMPTS, VIEWS, RunMaker, made_up
+from made_up_runs import PROMPTS, PROTOCOL, VIEWS, RunMaker, made_up
 from PIL import Image
 
+from psdbench.config import OptimizeConfig
 from psdbench.errors import UsageError
 from psdbench.report import build_report
 
@@ -177,6 +180,41 @@ def test_the_folder_is_complete_and_its_links_lead_somewhere(make_run: Maker) ->
     cost = list(csv.DictReader((folder / "cost.csv").open()))
     assert len(cost) == 13
     assert {row["reward_forwards"] for row in cost if row["method"] == "psd"} == {"40"}
+
+
+def test_the_cost_table_shows_steps_and_the_size_of_gradients(make_run: Maker, tmp_path: Path) -> None:
+    report = build_report([make_run().run])
+    report.write_folder(tmp_path / "out")
+    cost = (tmp_path / "out" / "report.md").read_text().partition("## Cost")[2].partition("##")[0]
+    header, _, *rows = [line.strip("| ").split(" | ") for line in cost.splitlines() if line.startswith("|")]
+    cells = {
+        row[0].strip(): dict(zip(map(str.strip, header), map(str.strip, row), strict=True)) for row in rows
+    }
+    assert {name: row["gradient RMS"] for name, row in cells.items()} == {"sds": "0.25", "psd": "1.5"}
+    assert {row["steps"] for row in cells.values()} == {"10"}
+    assert "grad_norm" not in cost
+    assert "Every job had" not in cost
+    lines = list(csv.DictReader((tmp_path / "out" / "cost.csv").open()))
+    assert {line["gradient_rms_median"] for line in lines} == {"0.25", "1.5"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"nfe": 600}, ["Every job had 600 denoiser forwards, in as many steps as they paid for"]),
+        ({"seconds": 9.0}, ["Every job had 9 seconds", "no run repeats it exactly"]),
+        ({"grad_norm": "unit"}, ["before grad_norm unit scaled it"]),
+    ],
+)
+def test_the_cost_table_says_what_ended_and_scaled_the_jobs(
+    make_run: Maker, tmp_path: Path, fields: dict[str, Any], words: list[str]
+) -> None:
+    protocol = replace(PROTOCOL, optimize=OptimizeConfig(**fields))
+    report = build_report([make_run(protocol=protocol).run])
+    report.write_folder(tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert all(each in text for each in words)
+    assert all(f"optimize.{name}" in text for name in fields)
 
 
 def test_foreign_text_stays_text(make_run: Maker, tmp_path: Path) -> None:
