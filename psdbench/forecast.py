@@ -12,18 +12,14 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
 from psdbench import registry
 from psdbench.budget import Budget
-from psdbench.config import JobSpec, OptimizeConfig
+from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
 from psdbench.launch.threads import WORKER_MB
 from psdbench.store.manifest import read_json, read_manifest
 from psdbench.store.run import job_folder
-
-if TYPE_CHECKING:
-    from psdbench.guidance import Method, Step
 
 STEP_SECONDS = 0.045
 """what a step has in common for all methods: one view of 64 x 64 pixels rendered, encoded and back, and Adam,
@@ -37,8 +33,6 @@ PASS_SECONDS = {
 }
 """one pass of one image, in the same place; together they give the 65 ms measured for a step of SDS, 100 ms for
 PSD and 120 ms for VSD, a backward pass standing for all of a LoRA's training step, or for reward and decoder"""
-PROMPT = "a red cube"
-"""no prompt changes what a step costs"""
 EVALUATE_SECONDS = 3.0
 """rig, turntable and scoring of one job"""
 START_SECONDS = 15.0
@@ -102,60 +96,15 @@ def _built_in(spec: JobSpec, budget: Budget) -> Pace:
     timed = protocol.prior.name == registry.WORLD and protocol.device == "cpu"
     if not timed and budget.unit != "nfe":
         return Pace(None, 0.0)
+    from psdbench.method_cost import cost_per_view
+
     try:
-        passes = passes_per_view(registry.planned_method(spec.method, spec.plugin)(**spec.params))
+        passes = cost_per_view(registry.planned_method(spec.method, spec.plugin)(**spec.params))
     except Exception:  # a method from outside may want what a closed-form prior does not have
         return Pace(None, 0.0)
     views, side = protocol.optimize.views, protocol.optimize.size / 64
     seconds = STEP_SECONDS + sum(PASS_SECONDS[name] * count for name, count in passes.items())
     return Pace(seconds * views * side**2 if timed else None, passes["denoiser_forwards"] * views)
-
-
-def passes_per_view(method: Method) -> dict[str, float]:
-    """What `method_cost.cost_per_view` counts, without the optimizer around the method.
-
-    To import torch's optimizers takes as long as all else that a plan does.
-    """
-    from psdbench.guidance import Setting, TextEmbeddings
-    from psdbench.method_cost import PASSES, STEPS, _Brightness, _Prior
-    from psdbench.streams import Streams
-
-    prior, streams = _Prior(), Streams(0)
-    text = TextEmbeddings.encode(prior, [PROMPT], PROMPT)
-    state = method.setup(Setting(prior, text, streams, STEPS))
-    about = {"text": text, "prior": prior, "reward": _Brightness(), "streams": streams, "state": state}
-    try:
-        for index in range(STEPS):
-            method.gradient(_bare_step(index, index / (STEPS - 1), about))
-    finally:
-        if state is not None:
-            state.close()
-    return {name: getattr(prior.counters, name) / STEPS for name in PASSES}
-
-
-def _bare_step(index: int, progress: float, about: dict[str, Any]) -> Step:
-    """A step on one grey render, its timestep and camera drawn as in a job."""
-    import torch
-
-    from psdbench.cameras import CameraConfig, sample_cameras
-    from psdbench.guidance import Step
-    from psdbench.method_cost import SIZE
-    from psdbench.schedules import TimestepSchedule
-
-    config, prior, streams = OptimizeConfig(), about["prior"], about["streams"]
-    schedule = TimestepSchedule(config.timestep_min, config.timestep_max_start, config.timestep_max_end)
-    return Step(
-        latents=torch.full((1, 3, SIZE, SIZE), 0.5),
-        timestep=torch.tensor([schedule.sample(progress, streams["timesteps"], prior.num_timesteps)]),
-        schedule=schedule,
-        cameras=sample_cameras(streams["cameras"], 1, CameraConfig()),
-        prompt=PROMPT,
-        prompts=[PROMPT],
-        index=index,
-        progress=progress,
-        counters=prior.counters,
-        **about,
-    )
 
 
 def _steps(budget: Budget, pace: Pace) -> int | None:

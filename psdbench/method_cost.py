@@ -1,4 +1,4 @@
-"""What a step of a method costs, measured: a short run of the real optimizer on a prior in closed form.
+"""What a step of a method costs, measured: a short run of it on a prior in closed form.
 
 Passes through networks are counted as in a job, so the figures hold for any prior and reward. They are means
 over a run, since some methods do more at its start, at its end or every few steps.
@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from psdbench.cameras import Cameras
-from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
-from psdbench.guidance import Method
-from psdbench.optimize import Optimisation
+from psdbench.cameras import CameraConfig, Cameras, sample_cameras
+from psdbench.config import OptimizeConfig
+from psdbench.guidance import Method, Setting, Step, TextEmbeddings
 from psdbench.priors.gaussian import GaussianPrior, GaussianScore
+from psdbench.schedules import TimestepSchedule
 from psdbench.streams import Streams
 
 STEPS = 20
 """of the measured run: every twentieth of a schedule is seen once"""
 SIZE = 8
 """side of its renders, pixels"""
+PROMPT = "a red cube"
+"""no prompt changes what a step costs"""
 PASSES = ("denoiser_forwards", "denoiser_backwards", "decodes", "reward_forwards", "reward_backwards")
 """what is counted; the one encoding of a view is the optimizer's own"""
 
@@ -62,15 +64,37 @@ class _Brightness:
 
 
 def cost_per_view(method: Method) -> dict[str, float]:
-    """Passes through networks per step and view, by the names in PASSES."""
-    config = OptimizeConfig(steps=STEPS, size=SIZE)
-    protocol = Protocol(PriorRef("gaussian", ""), representation_params={"resolution": 4}, optimize=config)
-    spec = JobSpec("a red cube", method.name, {}, 0, protocol)
-    run = Optimisation.begin(spec, _Prior(), method, _Brightness())
+    """Passes through networks per step and view, by the names in PASSES.
+
+    The steps are those of the optimizer, without the optimizer around them: to import torch's optimizers takes as
+    long as all else that a plan does.
+    """
+    prior, streams = _Prior(), Streams(0)
+    text = TextEmbeddings.encode(prior, [PROMPT], PROMPT)
+    state = method.setup(Setting(prior, text, streams, STEPS))
+    about = {"text": text, "prior": prior, "reward": _Brightness(), "streams": streams, "state": state}
     try:
-        for _ in range(STEPS):
-            run.step()
+        for index in range(STEPS):
+            method.gradient(_step(index, about))
     finally:
-        run.close()
-    counted = asdict(run.prior.counters)
-    return {name: counted[name] / (STEPS * config.views) for name in PASSES}
+        if state is not None:
+            state.close()
+    return {name: getattr(prior.counters, name) / STEPS for name in PASSES}
+
+
+def _step(index: int, about: dict[str, Any]) -> Step:
+    """A step on one grey render, its timestep and camera drawn as in a job."""
+    config, prior, streams, progress = OptimizeConfig(), about["prior"], about["streams"], index / (STEPS - 1)
+    schedule = TimestepSchedule(config.timestep_min, config.timestep_max_start, config.timestep_max_end)
+    return Step(
+        latents=torch.full((1, 3, SIZE, SIZE), 0.5),
+        timestep=torch.tensor([schedule.sample(progress, streams["timesteps"], prior.num_timesteps)]),
+        schedule=schedule,
+        cameras=sample_cameras(streams["cameras"], 1, CameraConfig()),
+        prompt=PROMPT,
+        prompts=[PROMPT],
+        index=index,
+        progress=progress,
+        counters=prior.counters,
+        **about,
+    )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import asdict
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from psdbench import registry
 from psdbench.cli.list import in_words, measured_cost
+from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
 from psdbench.guidance import Method, Step, method
-from psdbench.method_cost import PASSES, STEPS, cost_per_view
+from psdbench.method_cost import PASSES, PROMPT, SIZE, STEPS, _Brightness, _Prior, cost_per_view
+from psdbench.optimize import Optimisation
 
 
 @pytest.mark.parametrize(
@@ -65,3 +72,53 @@ def test_a_method_that_cannot_be_measured_is_listed_without_a_cost(
 def test_costs_in_words() -> None:
     assert in_words({"denoiser_forwards": 1.0, "decodes": 0.0}) == "1 denoiser forward"
     assert in_words({"denoiser_forwards": 5.5, "decodes": 2.0}) == "5.5 denoiser forwards, 2 decodes"
+
+
+def counted_by_the_optimizer(method: Method) -> dict[str, float]:
+    """The same of a job of that length, from the counters that every job has."""
+    config = OptimizeConfig(steps=STEPS, size=SIZE)
+    protocol = Protocol(PriorRef("gaussian", ""), representation_params={"resolution": 4}, optimize=config)
+    run = Optimisation.begin(JobSpec(PROMPT, method.name, {}, 0, protocol), _Prior(), method, _Brightness())
+    try:
+        for _ in range(STEPS):
+            run.step()
+    finally:
+        run.close()
+    counted = asdict(run.prior.counters)
+    return {name: counted[name] / STEPS for name in PASSES}
+
+
+@pytest.mark.parametrize("name", registry.shipped_methods())
+def test_passes_are_counted_as_the_optimizer_makes_them(name: str) -> None:
+    method = registry.method_class(name)()
+    assert cost_per_view(method) == counted_by_the_optimizer(method)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("psd", {"base": "vsd", "rank_on": 3}),
+        ("psd", {"preference_schedule": "t_gate", "base": "csd"}),
+        ("psd", {"negative": "dpo_x0"}),
+        ("csd", {"negative_scale": 1.0}),
+        ("rewardsds", {"noises": 4, "reward_duration": 0.5}),
+    ],
+)
+def test_parameters_change_what_is_counted(name: str, params: dict[str, Any]) -> None:
+    method = registry.method_class(name)(**params)
+    counted = cost_per_view(method)
+    assert counted == counted_by_the_optimizer(method)
+    assert counted != cost_per_view(registry.method_class(name)())
+
+
+def test_counting_imports_no_optimizer() -> None:
+    """With torch's optimizers comes its compiler, which takes as long to import as all else in a plan."""
+    code = (
+        "import sys\n"
+        "from psdbench.method_cost import cost_per_view\n"
+        "from psdbench.registry import method_class, shipped_methods\n"
+        "for name in shipped_methods(): cost_per_view(method_class(name)())\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
