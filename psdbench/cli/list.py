@@ -116,13 +116,17 @@ def representations() -> list[dict[str, Any]]:
 
 def priors() -> list[dict[str, Any]]:
     """The embedded prior, and how to name others."""
-    from psdbench.registry import PRIORS
+    from psdbench.registry import LORA, PRIORS
 
     foreign = {
         "name": "FOLDER",
         "summary": "any folder in Stable Diffusion's format (unet/, vae/, …), by its path",
     }
-    return [*({"name": name, "summary": text} for name, text in PRIORS.items()), foreign]
+    finetuned = {
+        "name": f"PRIOR{LORA}FOLDER",
+        "summary": "either of these with the LoRA in a folder that psdbench finetune wrote",
+    }
+    return [*({"name": name, "summary": text} for name, text in PRIORS.items()), foreign, finetuned]
 
 
 def metrics() -> list[dict[str, Any]]:
