@@ -145,7 +145,8 @@ def _disk_mb(left: Sequence[JobSpec], workers: int) -> float:
     asset = registry.make_representation(
         protocol.representation, protocol.representation_params, torch.Generator()
     )
-    asset_mb = sum(t.numel() * t.element_size() for t in asset.state_dict().values()) / 2**20
+    bytes_each = sum(t.numel() * t.element_size() for t in asset.state_dict().values())
+    asset_mb = protocol.optimize.particles * bytes_each / 2**20
     return len(left) * (asset_mb + RENDERS_MB) + workers * 9 * asset_mb
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+# time is measured by benchmarks: no test fails because the machine is busy
+hypothesis.settings.register_profile("psdbench", deadline=None)
+hypothesis.settings.load_profile("psdbench")
 
 
 def write_tiny_prior(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from toys import DIRECTION, LinearReward, gaussian_prior, make_step, viewed_step
@@ -93,7 +93,6 @@ def test_without_balance_the_weight_is_lambda() -> None:
     torch.testing.assert_close(climb(base, up, 0.7, "none"), base - 0.7 * up)
 
 
-@settings(deadline=None)
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6), st.floats(0.01, 10))
 def test_balanced_term_is_a_share_of_the_base_for_gradients_of_any_size(
     size: float, reward_size: float, weight: float

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from psdbench import registry, strict
@@ -154,7 +154,6 @@ def test_guidance_and_weighting_have_the_same_choice_everywhere() -> None:
         assert len({table[key] for table in read("spaces")[1].values() if key in table}) == 1
 
 
-@settings(deadline=None)  # the first example imports torch
 @given(
     st.one_of(
         st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6), st.booleans())

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from gaussian_chain import growth, level, path
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from toys import MEAN, assert_mean_is, gaussian_prior, make_step
@@ -26,7 +26,6 @@ def on_text(step: Step) -> Prediction:
     return lambda x_t, t: denoise(step, x_t, t, step.text.positive)[0]
 
 
-@settings(deadline=None)
 @given(start=st.integers(0, 400), way=st.integers(0, 599), stride=st.integers(1, 300))
 def test_strides_go_from_start_to_end_in_equal_steps(start: int, way: int, stride: int) -> None:
     times = torch.stack(strides(torch.tensor(start), torch.tensor(start + way), stride))

@@ -103,7 +103,7 @@ def test_header(tmp_path: Path) -> None:
     assert header(Path(write(tmp_path, "# one\n#  two\nx\n# three\n"))) == "one two"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     source = write(tmp_path_factory.getbasetemp(), content, "fuzz.txt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from toys import LinearReward, gaussian_prior, make_step
 
@@ -18,7 +18,6 @@ rewards_of_noises = st.lists(st.integers(-1000, 1000), min_size=4, max_size=9, u
 )
 
 
-@settings(deadline=None)
 @given(rewards_of_noises, st.sampled_from(RULES), st.booleans(), st.randoms(use_true_random=False))
 def test_the_order_of_the_noises_does_not_matter(rewards, rule, normalise, random) -> None:
     order = list(range(len(rewards)))
@@ -27,7 +26,6 @@ def test_the_order_of_the_noises_does_not_matter(rewards, rule, normalise, rando
     torch.testing.assert_close(coefficients(rule, rewards[order], normalise=normalise), c[order])
 
 
-@settings(deadline=None)
 @given(rewards_of_noises, st.sampled_from(RULES), st.booleans())
 def test_a_better_noise_never_weighs_less_and_the_sum_is_the_pull_to_the_prior(
     rewards, rule, normalise
@@ -37,7 +35,6 @@ def test_a_better_noise_never_weighs_less_and_the_sum_is_the_pull_to_the_prior(
     assert c.sum().item() == pytest.approx(0.8 if rule == "min_max" else 1.0)
 
 
-@settings(deadline=None)
 @given(rewards_of_noises, st.sampled_from(RULES), st.floats(1e-3, 1e3), st.floats(-10, 10))
 def test_normalised_coefficients_do_not_know_the_units_of_the_reward(rewards, rule, unit, zero) -> None:
     torch.testing.assert_close(
@@ -68,7 +65,6 @@ def test_coefficients_by_hand() -> None:
     torch.testing.assert_close(coefficients("softmax", rewards, temperature=0.5), softmax)
 
 
-@settings(deadline=None)
 @given(rewards_of_noises)
 def test_limits_of_the_temperature_are_the_best_and_the_mean(rewards) -> None:
     torch.testing.assert_close(

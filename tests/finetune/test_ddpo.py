@@ -64,7 +64,7 @@ def test_the_mean_gradient_is_that_of_the_expected_reward() -> None:
     assert expected.norm() > 0.3
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-3, 3, width=32), min_size=8, max_size=8), st.floats(0.5, 100), st.floats(-5, 5))
 def test_advantages_are_centred_per_caption_and_free_of_scale(
     values: list[float], scale: float, offset: float

@@ -32,7 +32,7 @@ def test_gradient_is_the_closed_form_wherever_the_render_stands(latents: Tensor,
         torch.testing.assert_close(gradient, expected.expand_as(x), rtol=1e-3, atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(timestep=st.integers(20, 980), omega=st.floats(1.5, 100))
 def test_it_is_what_guidance_adds_to_sds(timestep: int, omega: float) -> None:
     """(SDS_ω - SDS_1)/(ω - 1) for the same noise, when the negative prompt is the null prompt."""

@@ -13,7 +13,7 @@ from psdbench.methods.sjc import SJC
 from psdbench.streams import Streams, randn
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(timestep=st.integers(20, 980), reduced=st.booleans())
 def test_gradient_is_the_papers_in_its_own_coordinates(timestep: int, reduced: bool) -> None:
     """z = x + uε, the network sees z/√(1 + u²), D = z - u ε̂, G = (x - D)/u or (z - D)/u."""
