@@ -16,24 +16,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from psdbench.errors import UsageError
-from psdbench.guidance import Method, RenderScore, Setting, Step, combine, method, noise_pool, weights
-from psdbench.schedules import Weighting
+from psdbench.guidance import Pool, Step, method
+from psdbench.methods.vsd import VSD
 
 
 @method("esd", paper="arXiv 2401.00909")
-class ESD(Method):
+class ESD(VSD):
     """Entropic Score Distillation."""
 
     camera_guidance: float = 0.5
     """g on the score of the renders, no unit: 1 is VSD, 0 the marginal alone; the authors' value"""
-    guidance_scale: float = 7.5
-    """ω of classifier-free guidance on the prior; VSD's value"""
-    weighting: Weighting = "sds"
-    """w(t): sds σ², uniform 1, fantasia3d ασ², x0 σ/α; as VSD's code"""
-    lora_rank: int = 4
-    """rank of the LoRA, its alpha alike; as VSD"""
-    lora_learning_rate: float = 1e-4
-    """of AdamW for LoRA and camera network; VSD's value, for runs of 25 000 steps"""
     camera_dropout: float = 0.1
     """probability that ψ is trained without the camera, which teaches the marginal; threestudio's value"""
 
@@ -45,12 +37,7 @@ class ESD(Method):
                 "set it above 0, or camera_guidance to 1",
             )
 
-    def setup(self, setting: Setting) -> RenderScore:
-        score = setting.prior.tunable_score(self.lora_rank, self.lora_learning_rate, setting.streams)
-        return RenderScore(score, self.camera_dropout)
-
-    def gradient(self, step: Step) -> Tensor:
-        pool = noise_pool(step, step.noise(), self.guidance_scale)
+    def residuals(self, step: Step, pool: Pool) -> Tensor:
         eps_psi = step.state.predict_noise(step, pool, self.camera_guidance)
         step.state.fit(step)
-        return combine(pool.eps_hat - eps_psi, weights(step, pool, self.weighting))
+        return pool.eps_hat - eps_psi

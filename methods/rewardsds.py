@@ -18,7 +18,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from psdbench.guidance import Method, Step, combine, method, noise_pool, short_ddim, weights
+from psdbench.guidance import Method, Pool, Step, combine, method, noise_pool, short_ddim, weights
 from psdbench.ranking import check_ranking, coefficients, scores
 from psdbench.schedules import Weighting
 
@@ -44,7 +44,7 @@ class RewardSDS(Method):
     rank_on: int = 1
     """DDIM steps from x_t to the image that is ranked; 1 is the one-step x̂0, the authors go up to 15"""
     reward_duration: float = 0.7
-    """share of the run until plain SDS; the authors' value in 3D"""
+    """share of the run until the plain base method; the authors' value in 3D"""
     per_view: bool = False
     """rank each view by itself instead of the whole view set, as the authors do"""
 
@@ -57,8 +57,9 @@ class RewardSDS(Method):
         k = self.noises if step.progress < self.reward_duration else 1
         pool = noise_pool(step, step.noises(k), self.guidance_scale)
         weight = weights(step, pool, self.weighting)
+        residuals = self.residuals(step, pool)
         if k == 1 or self.rule == "none":
-            return combine(pool.residuals, weight / k)
+            return combine(residuals, weight / k)
         x0 = short_ddim(step, pool, self.rank_on, self.guidance_scale)
         c = coefficients(
             self.rule,
@@ -67,4 +68,8 @@ class RewardSDS(Method):
             normalise=self.normalise,
             extremes=self.extremes,
         )
-        return combine(pool.residuals, weight, c)
+        return combine(residuals, weight, c)
+
+    def residuals(self, step: Step, pool: Pool) -> Tensor:
+        """ρ_k of each noise, SDS's."""
+        return pool.residuals

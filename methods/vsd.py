@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from psdbench.guidance import Method, RenderScore, Setting, Step, combine, method, noise_pool, weights
+from psdbench.guidance import Method, Pool, RenderScore, Setting, Step, combine, method, noise_pool, weights
 from psdbench.schedules import Weighting
 
 
@@ -42,6 +42,10 @@ class VSD(Method):
 
     def gradient(self, step: Step) -> Tensor:
         pool = noise_pool(step, step.noise(), self.guidance_scale)
+        return combine(self.residuals(step, pool), weights(step, pool, self.weighting))
+
+    def residuals(self, step: Step, pool: Pool) -> Tensor:
+        """ε̂_ω - ε̂_ψ of each noise, and one training step of ψ."""
         eps_psi = step.state.predict_noise(step, pool)
         step.state.fit(step)
-        return combine(pool.eps_hat - eps_psi, weights(step, pool, self.weighting))
+        return pool.eps_hat - eps_psi

@@ -171,18 +171,19 @@ def parameters(cls: type[Any]) -> list[dict[str, Any]]:
 
 
 def field_docstrings(cls: type[Any]) -> dict[str, str]:
-    """The text literal under each field of a class, which Python itself does not keep."""
+    """The text literal under each field of a dataclass or its parents, which Python itself does not keep."""
     import ast
     import inspect
     import textwrap
     from itertools import pairwise
 
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
     texts = {}
-    for field, after in pairwise(body):
-        match (field, after):
-            case (ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text)))):
-                texts[name] = " ".join(text.split())
+    for base in reversed([c for c in cls.__mro__ if "__dataclass_fields__" in vars(c)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        for field, after in pairwise(body):
+            match (field, after):
+                case (ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text)))):
+                    texts[name] = " ".join(text.split())
     return texts
 
 
