@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from psdbench.errors import UsageError
+from psdbench.priors.ddim import posterior_std
 from psdbench.streams import randn
 
 if TYPE_CHECKING:
@@ -57,9 +58,3 @@ def invert(step: Step, x_t: Tensor, times: Sequence[Tensor], predict: Prediction
             noise = randn(x_t.shape, step.streams["method"], x_t.device)
             x_t = x_t + eta * posterior_std(step.prior, t, to) * noise
     return x_t
-
-
-def posterior_std(prior: Prior, t: Tensor, to: Tensor) -> Tensor:
-    """Standard deviation of q(x_t | x_to, x_0) for t <= to, [..., 1, 1, 1]: DDIM's noise at its η = 1."""
-    (alpha, sigma), (alpha_to, sigma_to) = prior.alpha_sigma(t), prior.alpha_sigma(to)
-    return sigma / sigma_to * (1 - (alpha_to / alpha) ** 2).sqrt()

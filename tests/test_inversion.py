@@ -14,7 +14,8 @@ from toys import MEAN, assert_mean_is, gaussian_prior, make_step
 
 from psdbench.errors import UsageError
 from psdbench.guidance import Step, denoise
-from psdbench.inversion import Prediction, ddim_step, invert, posterior_std, strides
+from psdbench.inversion import Prediction, ddim_step, invert, strides
+from psdbench.priors.ddim import posterior_std
 from psdbench.streams import Streams, randn
 
 

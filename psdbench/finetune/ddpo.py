@@ -21,8 +21,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from psdbench.finetune import ddim
 from psdbench.finetune.algorithm import Algorithm, Batch, Tuner
+from psdbench.priors import ddim
 
 TINY = 1e-8
 

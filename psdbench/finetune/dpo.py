@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from psdbench.finetune import ddim
 from psdbench.finetune.algorithm import Algorithm, Batch, Tuner
+from psdbench.priors import ddim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import torch
 
-from psdbench.finetune import ddim
 from psdbench.finetune.algorithm import Algorithm, Tuner
+from psdbench.priors import ddim
 
 
 @dataclass(frozen=True, kw_only=True)

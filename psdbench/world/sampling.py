@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from psdbench.guidance import cfg
+from psdbench.priors.ddim import guided, moves
 
 if TYPE_CHECKING:
     from psdbench.priors import Prior
@@ -28,12 +27,10 @@ def ddim_sample(
     """One picture per prompt, [N, 3, H, W] in [0, 1] (DDIM, arXiv 2010.02502, η = 0)."""
     shape = (len(prompts), prior.latent_channels, latent_size, latent_size)
     x = torch.randn(shape, generator=generator).to(prior.device)
-    text = torch.cat([prior.encode_text([negative] * len(prompts)), prior.encode_text(prompts)])
-    times = torch.linspace(prior.num_timesteps - 1, 0, steps + 1).long().tolist()
-    for now, then in pairwise(times):
+    text = torch.stack([prior.encode_text([negative] * len(prompts)), prior.encode_text(prompts)])
+    for now, then in moves(prior, steps):
         t = torch.full((len(prompts),), now, device=prior.device)
-        below, above = prior.predict_noise(torch.cat([x, x]), t.repeat(2), text).chunk(2)
-        noise = cfg(below, above, guidance_scale)
+        noise = guided(prior, x, t, text, guidance_scale, grad=False)
         clean = prior.predict_x0(x, noise, t)
         x = prior.add_noise(clean, noise, torch.full_like(t, then)) if then else clean
     return prior.decode(x)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from toys import DIRECTION
 from tunable import ConstantReward, gaussian_tuner, gradient_of
 
-from psdbench.finetune import ddim
 from psdbench.finetune.ddpo import DDPO, log_density
+from psdbench.priors import ddim
 from psdbench.streams import Streams, randn
 
 

@@ -10,9 +10,9 @@ from toys import DIRECTION, STD, LinearReward
 from tunable import ConstantReward, gaussian_tuner, gradient_of
 
 from psdbench.errors import UsageError
-from psdbench.finetune import ddim
 from psdbench.finetune.algorithm import Tuner
 from psdbench.finetune.draft import DRaFT
+from psdbench.priors import ddim
 
 
 def descended(algorithm: DRaFT, tuner: Tuner) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import MEAN, STD, gaussian_prior
 
-from psdbench.finetune import ddim
+from psdbench.priors import ddim
 from psdbench.streams import Streams, randn
 
 

@@ -1,4 +1,4 @@
-"""The sampler of all algorithms: DDIM (arXiv 2010.02502) under classifier-free guidance, with a graph on request.
+"""Sampling from a prior: DDIM (arXiv 2010.02502) under classifier-free guidance, with a graph on request.
 
 One move from t to t' < t, with x̂0 = (x - σ ε̂_ω)/α:
 
@@ -48,10 +48,16 @@ def transition(
     """
     now, then = (torch.full((len(x),), t, device=x.device) for t in move)
     eps = guided(prior, x, now, text, guidance_scale, grad)
-    (alpha, sigma), (alpha_next, sigma_next) = prior.alpha_sigma(now), prior.alpha_sigma(then)
-    std = eta * sigma_next / sigma * (1 - (alpha / alpha_next).square()).sqrt()
+    alpha_next, sigma_next = prior.alpha_sigma(then)
+    std = eta * posterior_std(prior, then, now)
     kept = (sigma_next.square() - std.square()).clamp_min(0).sqrt()
     return alpha_next * prior.predict_x0(x, eps, now) + kept * eps, std
+
+
+def posterior_std(prior: Prior, t: Tensor, to: Tensor) -> Tensor:
+    """Standard deviation of q(x_t | x_to, x_0) for t <= to, [..., 1, 1, 1]: DDIM's noise at its η = 1."""
+    (alpha, sigma), (alpha_to, sigma_to) = prior.alpha_sigma(t), prior.alpha_sigma(to)
+    return sigma / sigma_to * (1 - (alpha_to / alpha) ** 2).sqrt()
 
 
 def guided(prior: Prior, x: Tensor, t: Tensor, text: Tensor, guidance_scale: float, grad: bool) -> Tensor:
