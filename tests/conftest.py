@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+from commands import Done, in_this_process
 
 torch.set_num_threads(1)
 # time is measured by benchmarks: no test fails because the machine is busy
@@ -104,3 +106,9 @@ def shapes_prior():
     from psdbench.world import weights_folder
 
     return DiffusersPrior.load(weights_folder() / "prior")
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run `psdbench ARGS` in this process."""
+    return in_this_process(capsys)

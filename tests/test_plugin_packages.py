@@ -11,16 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from foreign import PLUGIN, Done, in_this_process, refusal
+from commands import Done, refusal
+from foreign import PLUGIN
 
 from psdbench import plugins, registry
 
 REPOSITORY = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    return in_this_process(capsys)
 
 
 def build_wheel(project: Path, folder: Path) -> Path:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from foreign import PLUGIN, Done, in_this_process, refusal
+from commands import Done, refusal
+from foreign import PLUGIN
 
 from psdbench import registry
 from psdbench.config import PluginRef
@@ -34,11 +35,6 @@ def plugin(tmp_path: Path) -> Path:
     path = tmp_path / "my plugin, v2.py"
     path.write_text(PLUGIN)
     return path
-
-
-@pytest.fixture
-def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    return in_this_process(capsys)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_short_metric_names_take_the_family_of_the_prior() -> None:
 
 def test_default_metrics_of_the_world() -> None:
     embedded = {f"{name}_shapes" for name in ("hps", "clip", "aesthetic", "image_reward")}
-    truths = {"true_preference", "shape_accuracy", "ground_truth"}
+    truths = {"true_preference", "shape_accuracy", "ground_truth", "cube_outline"}
     assert set(registry.default_metrics("shapes")) == embedded | truths
     assert registry.default_metrics("sd15") == []
 

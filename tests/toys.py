@@ -18,6 +18,7 @@ MEAN = torch.tensor([0.5, -1.0, 2.0]).view(3, 1, 1)
 MEAN_NEGATIVE = torch.tensor([0.3, -0.7, 1.5]).view(3, 1, 1)
 STD = 0.8
 DIRECTION = torch.tensor([0.3, 0.4, 0.0])
+UNIT = (DIRECTION / DIRECTION.norm()).view(3, 1, 1)
 """gradient of the linear reward; its length is 0.5"""
 
 

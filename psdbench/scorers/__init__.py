@@ -83,6 +83,10 @@ SCORERS: dict[str, Listing] = {
         "agreement with the render of the named scene, PSNR in dB",
         "psdbench.scorers.shapes_world:GroundTruth",
     ),
+    "cube_outline": Listing(
+        "1 where the outline of a lone cube is that of its direction, else 0; other prompts have no score",
+        "psdbench.scorers.shapes_world:CubeOutline",
+    ),
     "shape_accuracy": Listing(
         "1 where an independent classifier sees the named shapes and colours, else 0",
         "psdbench.scorers.shapes_world:ShapeAccuracy",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from psdbench.cameras import OVERHEAD_ELEVATION
 from psdbench.errors import UsageError
 from psdbench.scorers.folder import FolderScorer
 from psdbench.scorers.preprocess import Preprocess
@@ -70,18 +71,49 @@ class GroundTruth(WorldScorer):
     @torch.no_grad()
     def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
         """Square images [N, 3, H, W] in [0, 1] to dB [N], at most 60; UsageError without cameras."""
-        if cameras is None:
-            raise UsageError(
-                f"{self.id} needs the cameras of the images", "score renders of a run, not single images"
-            )
         from psdbench.world.scenes import render_prompt
 
+        cameras = _required(self.id, cameras)
         scores = images.new_empty(len(prompts))
         for prompt in dict.fromkeys(prompts):
             rows = torch.tensor([i for i, other in enumerate(prompts) if other == prompt])
             truth = render_prompt(prompt, cameras[rows], images.shape[-1]).to(images)
             error = (images[rows] - truth).square().mean(dim=(1, 2, 3)).clamp(min=PSNR_FLOOR)
             scores[rows] = -10 * error.log10()
+        return scores
+
+
+def _required(scorer: str, cameras: Cameras | None) -> Cameras:
+    if cameras is None:
+        raise UsageError(
+            f"{scorer} needs the cameras of the images", "score renders of a run, not single images"
+        )
+    return cameras
+
+
+class CubeOutline(WorldScorer):
+    """Whether the outline of a lone cube is that of its direction: a side in front, or a corner.
+
+    Its sides are all alike, so no other score tells a cube from a block with round edges. No score for other
+    prompts, from above, and from azimuths that are no multiple of 45°.
+    """
+
+    modules = ("directions", "scenes", "renderer", "grammar")
+
+    @torch.no_grad()
+    def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
+        """Images [N, 3, H, W] in [0, 1] to 1 or 0 [N], at random 0.5; UsageError without cameras."""
+        from psdbench.world.directions import turned_as
+        from psdbench.world.grammar import parse
+
+        seen_from = _required(self.id, cameras)
+        lone = [[thing.shape for thing in parse(prompt).scene.objects] == ["cube"] for prompt in prompts]
+        asked = (
+            torch.tensor(lone) & (seen_from.elevation <= OVERHEAD_ELEVATION) & (seen_from.azimuth % 45 == 0)
+        )
+        scores = images.new_full((len(images),), torch.nan)
+        if asked.any():
+            scores[asked] = turned_as(images[asked], seen_from.azimuth[asked]).to(images)
         return scores
 
 

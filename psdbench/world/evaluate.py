@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from psdbench.cameras import VIEW_NAMES
 from psdbench.world import weights_folder
 from psdbench.world.data import camera_rows, draw_samples, draw_scene
+from psdbench.world.directions import named_azimuths, turned_as
 from psdbench.world.grammar import describe
 from psdbench.world.judge import Judge, load_judge
 from psdbench.world.sampling import ddim_sample
-from psdbench.world.scenes import Scene
+from psdbench.world.scenes import COLOURS, Scene
 from psdbench.world.training.labels import NEGATIVE_KINDS, attribute_table, hard_negatives
 
 Figures = dict[str, float]
@@ -97,7 +99,11 @@ def prior_figures(prior: Any, judge: Judge, count: int, seed: int) -> Figures:
         images = _samples(prior, [f"{prompt}, {view}" for prompt in faces], generator)
         figures[f"face as named, {view}"] = _share(judge.face_seen(images) == wanted)
     unsaid = judge.face_seen(_samples(prior, faces, generator))
-    return {**figures, "face where no view is named": _share(unsaid)}
+    words = [VIEW_NAMES[8][i % 8] for i in range(count // 2)]
+    cubes = [f"a {rng.choice(list(COLOURS))} cube" for _ in words]
+    images = _samples(prior, [f"{cube}, {word}" for cube, word in zip(cubes, words, strict=True)], generator)
+    turned = _share(turned_as(images, named_azimuths(words)))
+    return {**figures, "face where no view is named": _share(unsaid), "cube turned as named": turned}
 
 
 def _prompt_kinds() -> dict[str, Any]:

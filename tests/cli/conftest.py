@@ -1,40 +1,14 @@
-"""The program in this process, and real runs in processes of their own."""
+"""Real runs, in processes of their own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run `psdbench ARGS` in this process; exceptions other than an exit fail the test."""
-    from psdbench.cli.main import app
-
-    def run(*args: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            app([str(arg) for arg in args])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
-"""The option that renews the golden trajectories."""
+"""Latents for the closed forms, and the option that renews the golden trajectories."""
 
 from __future__ import annotations
 
 import pytest
+from torch import Tensor
+
+from psdbench.streams import Streams, randn
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,3 +14,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/methods/trajectories.json anew instead of comparing with it",
     )
+
+
+@pytest.fixture
+def latents() -> Tensor:
+    return randn((4, 3, 1, 1), Streams(0)["test"])

@@ -16,11 +16,6 @@ from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
 
 
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
-
-
 @pytest.mark.parametrize("timestep", [50, 450, 900])
 def test_gradient_is_the_closed_form_wherever_the_render_stands(latents: Tensor, timestep: int) -> None:
     """σα (ω₁ (μ_∅ - μ_y) - ω₂ (μ_∅ - μ_n))/v, with μ_∅ = 0: no noise in it and no fixed point."""

@@ -28,15 +28,10 @@ from psdbench.methods.dreamdpo import DreamDPO
 from psdbench.methods.psd import PSD
 from psdbench.methods.rewardsds import RewardSDS
 from psdbench.methods.sds import SDS
-from psdbench.streams import Streams, randn
+from psdbench.streams import Streams
 
 WEIGHT = 1 - gaussian_prior().alphas_cumprod[450]
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
-
-
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
 
 
 def pair_of(latents: Tensor) -> tuple[Pool, Tensor]:

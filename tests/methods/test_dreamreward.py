@@ -37,11 +37,6 @@ class Nearness(LinearReward):
         return -0.5 * (images - GOAL).square().sum((1, 2, 3))
 
 
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
-
-
 @pytest.mark.parametrize(
     ("method", "progress"),
     [(DreamReward(), 0.0), (DreamReward(), 0.099), (DreamReward(reward_weight=0.0), 0.5)],

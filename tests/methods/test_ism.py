@@ -16,11 +16,6 @@ from psdbench.methods.ism import ISM
 from psdbench.streams import Streams, randn
 
 
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
-
-
 @pytest.mark.parametrize(
     ("timestep", "progress", "s", "start", "settings"),
     [

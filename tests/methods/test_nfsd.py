@@ -15,11 +15,6 @@ from psdbench.streams import Streams, randn
 from psdbench.world.grammar import WORDS
 
 
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
-
-
 @pytest.mark.parametrize("timestep", [200, 450, 900])
 def test_above_the_threshold_no_noise_is_left(latents: Tensor, timestep: int) -> None:
     """w σα (μ_n - μ_∅ + s (μ_∅ - μ_y))/v for every render and noise, with μ_∅ = 0."""

@@ -29,11 +29,6 @@ from psdbench.streams import Streams, randn
 SCALES = ("one", "linear", "ema", "bt", "gate")
 
 
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
-
-
 # Identities with the base method.
 
 

@@ -21,11 +21,6 @@ from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
 
 
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
-
-
 def test_without_weight_it_is_sds_bit_for_bit_and_asks_no_reward(tiny_prior) -> None:
     streams, reference = Streams(0), Streams(0)
     for index in range(2):

@@ -12,6 +12,7 @@ from toys import (
     DIRECTION,
     MEAN,
     STD,
+    UNIT,
     LinearReward,
     assert_mean_is,
     gaussian_gradient,
@@ -26,13 +27,6 @@ from psdbench.methods.psd import PSD
 from psdbench.methods.rewardsds import RewardSDS
 from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
-
-UNIT = (DIRECTION / DIRECTION.norm()).view(3, 1, 1)
-
-
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
 
 
 @pytest.mark.parametrize(

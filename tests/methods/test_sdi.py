@@ -14,11 +14,6 @@ from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
 
 
-@pytest.fixture
-def latents() -> Tensor:
-    return randn((4, 3, 1, 1), Streams(0)["test"])
-
-
 @pytest.mark.parametrize("timestep", [50, 450, 900])
 @pytest.mark.parametrize("guidances", [(1.0, 1.0), (7.5, -7.5)])
 def test_gradient_is_the_closed_form(latents: Tensor, guidances: tuple[float, float], timestep: int) -> None:

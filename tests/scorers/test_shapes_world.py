@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,28 @@ def test_agreement_is_the_peak_signal_to_noise_ratio() -> None:
     assert torch.allclose(scores, -10 * errors.log10(), atol=1e-4)
 
 
-def test_agreement_needs_cameras() -> None:
+def test_outline_of_a_cube_shows_how_it_stands() -> None:
+    """Turned by an eighth of a turn it has corners for sides; seen from above nothing is asked."""
+    scorer, prompts = load_scorer("cube_outline"), ["a small red cube"] * len(RIG)
+    right = scorer.score(render_prompt(prompts[0], RIG, 64), prompts, RIG)
+    assert right[:-1].eq(1).all()
+    assert right[-1].isnan()
+    turned = dataclasses.replace(RIG, azimuth=RIG.azimuth + 45)
+    assert scorer.score(render_prompt(prompts[0], turned, 64), prompts, RIG)[:-1].eq(0).all()
+
+
+def test_outline_is_asked_of_lone_cubes_from_known_sides_alone() -> None:
+    scorer, images = load_scorer("cube_outline"), render_prompt("a red cube", RIG, 64)
+    for prompt in ("a red cylinder", "a red cube on top of a blue cube"):
+        assert scorer.score(images, [prompt] * len(RIG), RIG).isnan().all()
+    askew = dataclasses.replace(RIG, azimuth=RIG.azimuth + 10)
+    assert scorer.score(images, ["a red cube"] * len(RIG), askew).isnan().all()
+
+
+@pytest.mark.parametrize("name", ["ground_truth", "cube_outline"])
+def test_cameras_are_needed(name: str) -> None:
     with pytest.raises(UsageError, match="cameras"):
-        load_scorer("ground_truth").score(truth(), PROMPTS)
+        load_scorer(name).score(truth(), PROMPTS)
 
 
 def test_true_preference_wants_the_named_thing_from_the_named_side() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from psdbench.cameras import CameraConfig, evaluation_rig
+from psdbench.cameras import VIEW_NAMES, CameraConfig, evaluation_rig
 from psdbench.scorers import load_scorer
 from psdbench.world import weights_folder
+from psdbench.world.directions import named_azimuths, turned_as
 from psdbench.world.evaluate import autoencoder_figures, clip_figures, evaluate, judge_figures
 from psdbench.world.judge import load_judge
 from psdbench.world.renderer import gaussian_blur
@@ -50,6 +51,15 @@ def test_the_prior_draws_what_is_named(shapes_prior) -> None:
     assert load_judge().named(images, prompts).float().mean() >= 0.75
 
 
+def test_the_prior_follows_the_named_direction(shapes_prior) -> None:
+    words = [*VIEW_NAMES[8], *VIEW_NAMES[8]]
+    prompts = [
+        f"a {colour} cube, {word}" for colour, word in zip(["red"] * 8 + ["blue"] * 8, words, strict=True)
+    ]
+    images = ddim_sample(shapes_prior, prompts, torch.Generator().manual_seed(0), steps=20)
+    assert turned_as(images, named_azimuths(words)).float().mean() >= 0.8
+
+
 @pytest.mark.parametrize("name", ["hps_shapes", "image_reward_shapes", "true_preference"])
 def test_scorers_prefer_the_named_object_and_a_sound_picture(name: str) -> None:
     scorer = load_scorer(name)
@@ -70,3 +80,4 @@ def test_figures_of_the_readme_are_reached() -> None:
     figures = evaluate(count=200)
     assert figures["prior"]["one object"] >= 0.9
     assert figures["prior"]["on top of"] >= 0.9
+    assert figures["prior"]["cube turned as named"] >= 0.9

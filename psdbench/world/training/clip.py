@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from psdbench.cameras import VIEW_WORDS
+from psdbench.world.grammar import parse
 from psdbench.world.training.labels import (
     ATTRIBUTES,
     NEGATIVE_KINDS,
@@ -27,6 +29,7 @@ RECIPE = Recipe(steps=1800, batch=48, learning_rate=1.2e-3, weight_decay=0.05, w
 VISION_RECIPE = Recipe(steps=1600, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
 SHAPE_RECIPE = Recipe(steps=2000, batch=48, learning_rate=8e-4, weight_decay=0.05, warmup=50, ema=0.99)
 NEGATIVES = 2
+VIEWS = ("", *VIEW_WORDS)
 
 
 def build(vocabulary: int) -> Any:
@@ -46,12 +49,15 @@ def build(vocabulary: int) -> Any:
 
 
 class _WithAttributes(nn.Module):
-    """CLIP and the auxiliary attribute heads, which are thrown away after training."""
+    """CLIP and the auxiliary heads, which are thrown away after training."""
 
     def __init__(self, clip: Any) -> None:
         super().__init__()
         self.clip = clip
         self.image_heads = nn.Linear(128, sum(ATTRIBUTES.values()))
+        # no picture tells some views apart (a sphere's left from its right), so contrast alone lets the text tower
+        # drop them, and the prior can then not be told from where to look
+        self.view_head = nn.Linear(128, len(VIEWS))
         # contrastive training from scratch at this size diverges with CLIP's own start of 1/0.07
         self.clip.logit_scale.data.fill_(2.3)
 
@@ -125,7 +131,8 @@ def _loss(
     clip, count = model.clip, len(images)
     tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(images.device)
     seen = clip.get_image_features((images - 0.5) / 0.5).pooler_output
-    said = F.normalize(clip.get_text_features(**tokens).pooler_output, dim=-1)
+    read = clip.get_text_features(**tokens)
+    said = F.normalize(read.pooler_output, dim=-1)
     scale = clip.logit_scale.clamp(max=4.6).exp()
     unit = F.normalize(seen, dim=-1)
     same = torch.tensor([[a == b for b in captions] for a in captions], device=images.device)
@@ -138,4 +145,6 @@ def _loss(
     attribute = attribute_errors(model.image_heads(seen), classes).mean()
     # the hard negatives once more on their own: among 64 easy captions they hardly count
     hard = F.cross_entropy(torch.cat([among.diagonal()[:, None], against], 1), torch.zeros_like(target))
-    return contrast + hard + attribute
+    views = torch.tensor([VIEWS.index(parse(text).view) for text in texts], device=images.device)
+    view = F.cross_entropy(model.view_head(read.last_hidden_state.mean(1)).float(), views)
+    return contrast + hard + attribute + view
