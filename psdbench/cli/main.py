@@ -16,6 +16,7 @@ from psdbench.cli.finetune import finetune
 from psdbench.cli.list import list_names
 from psdbench.cli.output import show_error
 from psdbench.cli.plan import plan
+from psdbench.cli.prefetch import prefetch
 from psdbench.cli.report import report
 from psdbench.cli.run import run
 from psdbench.cli.score import score
@@ -73,6 +74,7 @@ app.command("report")(report)
 app.command("list")(list_names)
 app.command("finetune")(finetune)
 app.command("tune")(tune)
+app.command("prefetch")(prefetch)
 app.command("doctor")(doctor)
 app.add_typer(world, name="world")
 
