@@ -63,7 +63,7 @@ def _hps(file: str) -> dict[str, Any]:
 
 
 def _openai_clip(file: str) -> dict[str, Any]:
-    return {"weights": file, "preprocess": _OPENAI}
+    return {"weights": file, "preprocess": _OPENAI, "clean": True}
 
 
 OFFICIAL: dict[str, dict[str, Any]] = {

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import html
 import logging
-import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+import ftfy
+
 LOG = logging.getLogger(__name__)
-_QUOTES = str.maketrans(
-    {
-        **dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'"),
-        **dict.fromkeys("\u201c\u201d\u201e\u201f", '"'),
-        **{ligature: unicodedata.normalize("NFKC", ligature) for ligature in "ĲĳǄǅǆǇǈǉǊǋǌǱǲǳﬀﬁﬂﬃﬄﬅﬆ"},
-    }
-)
-_WIDE = re.compile("[\u3000\uff01-\uffef]+")
-_TERMINAL = re.compile("\033\\[((?:\\d|;)*)([a-zA-Z])")
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]")
 
 
 def clean(prompt: str) -> str:
-    """A prompt as OpenAI's and OpenCLIP's tokenizers tidy it before they split it; they lower the case too.
+    """A prompt as OpenAI's and OpenCLIP's tokenizers tidy it before they split it.
 
-    HTML entities are read (twice), curly quotes straightened, ligatures and full-width letters written out,
-    control characters dropped, accents composed (NFC), white space made single blanks. Those tokenizers call
-    the package ftfy for it; its repair of wrongly decoded text (``cafÃ©``) is not repeated here.
+    Wrongly decoded text is mended, curly quotes, ligatures and wide letters written plainly, accents composed and
+    control characters dropped (all by ftfy), HTML entities read, twice, white space made single blanks, and capitals
+    lowered.
     """
-    text = prompt if "<" in prompt else html.unescape(prompt)  # ftfy leaves entities alone beside tags
-    text = _TERMINAL.sub("", text).translate(_QUOTES)
-    text = _WIDE.sub(lambda wide: unicodedata.normalize("NFKC", wide[0]), text)
-    text = unicodedata.normalize("NFC", _CONTROLS.sub("", text))
-    return " ".join(html.unescape(html.unescape(text)).split())
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(prompt))).split()).lower()
 
 
 class PromptReader:

@@ -13,13 +13,15 @@ from psdbench.scorers.tokens import clean
     ("prompt", "tidy"),
     [
         ("a  red\n\tcube ", "a red cube"),
+        ("A Red CUBE, ΟΔΟΣ", "a red cube, οδος"),
         ("“quoted” and it’s ‘single’", "\"quoted\" and it's 'single'"),
         ("cats &amp; dogs", "cats & dogs"),
         ("&lt;b&gt; &amp;amp; x", "<b> & x"),
         ("<i>&amp;</i>", "<i>&</i>"),
         ("ﬂuﬀy ﬁre", "fluffy fire"),
-        ("ＦＵＬＬ　ｗｉｄｔｈ！", "FULL width!"),
+        ("ＦＵＬＬ　ｗｉｄｔｈ！", "full width!"),
         ("cafe\u0301", "caf\u00e9"),
+        ("a cafÃ© â€” wrongly decoded", "a café — wrongly decoded"),
         ("a\x00b\ufeffc\x1b[31md", "abcd"),
         ("日本の城 🏯", "日本の城 🏯"),
         ("", ""),
@@ -32,8 +34,8 @@ def test_prompts_are_tidied(prompt: str, tidy: str) -> None:
 @given(
     st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="&"), max_size=60)
 )
-def test_plain_text_only_loses_blanks(prompt: str) -> None:
-    assert clean(prompt) == " ".join(prompt.split())
+def test_plain_text_only_loses_blanks_and_capitals(prompt: str) -> None:
+    assert clean(prompt) == " ".join(prompt.split()).lower()
 
 
 @given(st.text(max_size=40))
