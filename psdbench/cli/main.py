@@ -21,6 +21,7 @@ from psdbench.cli.report import report
 from psdbench.cli.run import run
 from psdbench.cli.score import score
 from psdbench.cli.tune import tune
+from psdbench.cli.verify_scorers import verify_scorers
 from psdbench.cli.world import app as world
 from psdbench.errors import PsdbenchError, UsageError
 
@@ -76,6 +77,7 @@ app.command("finetune")(finetune)
 app.command("tune")(tune)
 app.command("prefetch")(prefetch)
 app.command("doctor")(doctor)
+app.command("verify-scorers")(verify_scorers)
 app.add_typer(world, name="world")
 
 if __name__ == "__main__":

@@ -92,6 +92,11 @@ def load_tokenizer(folder: Path, kind: str = "CLIPTokenizer") -> Any:
         raise EnvironmentProblem(f"the tokenizer in {folder} is damaged: {reason}", RESTORE) from error
 
 
+def release_towers() -> None:
+    """Forget the loaded towers, so that what no scorer holds any more leaves the memory."""
+    _cached_tower.cache_clear()
+
+
 class TowerScorer(FolderScorer):
     """A scorer that compares the two embeddings of the CLIP in its folder."""
 
