@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
 
-.PHONY: install demo test test-slow bench lint clean
+.PHONY: install demo test test-slow bench parity lint clean
 
 install: .venv/installed
 
@@ -24,6 +24,9 @@ test-slow: install
 
 bench: install
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -m ''
+
+parity: install
+	$(BIN)/python tests/parity/make_parity.py $(PARITY)
 
 lint: install
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from psdbench.cameras import CameraConfig
 __all__ = [
     "CameraConfig",
     "EvaluateConfig",
+    "ForeignRef",
     "JobSpec",
     "LoraRef",
     "OptimizeConfig",
@@ -172,6 +173,20 @@ class ScorerRef:
 
 
 @dataclass(frozen=True)
+class ForeignRef:
+    """Renders that were made elsewhere, by an optimizer that nobody here knows."""
+
+    sha256: str
+    """over the picture files that were taken, in their order"""
+    layout: str
+    """how they lay in their folders: plain, gpteval3d, mate3d or threestudio"""
+    oriented: bool = False
+    """whether the first view is known to look at the front; then the protocol's rig says where the others stand"""
+    files: tuple[str, ...] = field(default=(), metadata=_NOT_IDENTITY)
+    """where they lie on this machine"""
+
+
+@dataclass(frozen=True)
 class Protocol:
     """Everything of a job but prompt, method, finetuning and seed. Only jobs of one protocol are compared."""
 
@@ -207,6 +222,8 @@ class JobSpec:
     """for a method from outside"""
     lora: LoraRef | None = None
     """of a finetuned prior: what is compared, hence no part of the protocol, whose prior is the one below it"""
+    foreign: ForeignRef | None = None
+    """of renders made elsewhere: the method is their folder's name, the protocol knows no more than their cameras"""
 
     @cached_property
     def id(self) -> str:
@@ -214,6 +231,7 @@ class JobSpec:
         parts = {"prompt": self.prompt, "method": self.method, "params": self.params, "seed": self.seed}
         parts |= {"plugin": self.plugin} if self.plugin else {}
         parts |= {"lora": self.lora} if self.lora else {}
+        parts |= {"foreign": self.foreign} if self.foreign else {}
         return digest({**parts, "protocol": self.protocol.hash})
 
     @property
@@ -224,7 +242,8 @@ class JobSpec:
     @property
     def folder_name(self) -> str:
         """A name for people and file systems: ``psd--a-red-cube--s0--1f3a9c02``."""
-        return f"{self.label}--{slug(self.prompt)}--s{self.seed}--{self.id[:8]}"
+        label = slug(self.label) if self.foreign else self.label
+        return f"{label}--{slug(self.prompt)}--s{self.seed}--{self.id[:8]}"
 
 
 def slug(text: str) -> str:

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from psdbench.cameras import Cameras, evaluation_rig, with_view_words
+from psdbench.cameras import Cameras, evaluation_rig
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult, Diverged
 from psdbench.export.turntable import to_picture, write_turntable
 from psdbench.particles import ASSET, load_asset
-from psdbench.scorers import json_values
+from psdbench.scorers.asset import AssetViews, score_views
+from psdbench.scorers.pictures import read_picture
 from psdbench.store import atomic
 from psdbench.trace import steps_done
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from psdbench.scorers import Scorer
 
 RENDERS, TURNTABLE = "renders", "turntable.mp4"
+GEOMETRY = f"{RENDERS}/geometry.safetensors"
+"""beside the pictures, what they do not tell: `opacity` [V, H, W] in bytes and `depth` [V, H, W] in half floats"""
 
 
 def render_asset(spec: JobSpec, folder: Path, device: torch.device | str = "cpu") -> list[str]:
@@ -49,17 +53,33 @@ def render_asset(spec: JobSpec, folder: Path, device: torch.device | str = "cpu"
 
 @torch.no_grad()
 def write_views(asset: Representation, spec: JobSpec, folder: Path) -> list[str]:
-    """Write `renders/view_00.png` and so on, one per camera of the rig, over white."""
+    """Write `renders/view_00.png` and so on, one per camera of the rig, over white, and their geometry."""
     protocol, device = spec.protocol, next(asset.parameters()).device
     white = torch.ones(3, device=device)
     rig = evaluation_rig(protocol.cameras).to(device)
     renders = [asset.render(view, protocol.evaluate.size, white) for view in rig]
     if max(float(render.opacity.mean()) for render in renders) < protocol.optimize.empty_opacity:
         raise Diverged(steps_done(folder), "the finished scene is empty")
-    names = [f"{RENDERS}/view_{index:02d}.png" for index in range(len(rig))]
-    for name, render in zip(names, renders, strict=True):
-        atomic.write_with(folder / name, to_picture(render.rgb[0]).save)
+    names = write_pictures(folder, [to_picture(render.rgb[0]) for render in renders])
+    opacity = torch.cat([render.opacity for render in renders])
+    write_geometry(folder, opacity, torch.cat([render.depth for render in renders]))
+    return [*names, GEOMETRY]
+
+
+def write_pictures(folder: Path, pictures: Sequence[Image.Image]) -> list[str]:
+    """Write the views of a job folder in the order of the rig; their names."""
+    names = [f"{RENDERS}/view_{index:02d}.png" for index in range(len(pictures))]
+    for name, picture in zip(names, pictures, strict=True):
+        atomic.write_with(folder / name, picture.save)
     return names
+
+
+def write_geometry(folder: Path, opacity: Tensor, depth: Tensor | None = None) -> None:
+    """Write opacity and, where it is known, depth [V, 1, H, W] of the views: to 1/255 and to 0.1 %."""
+    tensors = {"opacity": opacity[:, 0].mul(255).round().byte()}
+    if depth is not None:
+        tensors["depth"] = depth[:, 0].half()
+    atomic.write_tensors(folder / GEOMETRY, tensors)
 
 
 def read_views(folder: Path) -> Tensor:
@@ -69,35 +89,47 @@ def read_views(folder: Path) -> Tensor:
     """
     paths = sorted((folder / RENDERS).glob("view_*.png"))
     try:
-        return torch.stack([read_image(path) for path in paths])
-    except (OSError, RuntimeError, SyntaxError) as error:
+        return torch.stack([read_picture(path) for path in paths])
+    except RuntimeError as error:
         raise CorruptResult(
             f"the renders in {folder / RENDERS} cannot be used: {error}", "run the same command again"
         ) from error
 
 
-def read_image(path: Path) -> Tensor:
-    """A picture file as [3, H, W] in [0, 1], float32."""
-    with Image.open(path) as picture:
-        pixels = np.array(picture.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+def read_asset_views(folder: Path, prompt: str, cameras: Cameras | None) -> AssetViews:
+    """All that a job folder stores of how its asset looks, from `cameras` [V] where they are known.
+
+    Depth and opacity are None where none were stored. Raises CorruptResult for files that cannot be used.
+    """
+    images = read_views(folder)
+    if cameras is not None and len(images) != len(cameras):
+        raise CorruptResult(
+            f"{folder / RENDERS} has {len(images)} views, not {len(cameras)}", "run the same command again"
+        )
+    try:
+        stored = load_file(folder / GEOMETRY) if (folder / GEOMETRY).exists() else {}
+    except (SafetensorError, OSError) as error:
+        raise CorruptResult(
+            f"{folder / GEOMETRY} cannot be used: {error}", "run the same command again"
+        ) from error
+    if any(each.shape != images[:, 0].shape for each in stored.values()):
+        raise CorruptResult(f"{folder / GEOMETRY} is not that of the views", "run the same command again")
+    opacity, depth = stored.get("opacity"), stored.get("depth")
+    return AssetViews(
+        prompt,
+        images,
+        cameras,
+        None if opacity is None else opacity[:, None].float() / 255,
+        None if depth is None else depth[:, None].float(),
+    )
 
 
-@torch.no_grad()
 def score_renders(
-    folder: Path, scorers: Sequence[Scorer], prompt: str, cameras: Cameras
+    folder: Path, scorers: Sequence[Scorer], prompt: str, cameras: Cameras | None
 ) -> dict[str, list[float | None]]:
     """Score the stored renders, seen from `cameras` [V]: by scorer id one value per view, None for no score.
 
     A scorer that reads view words gets them in its captions. Raises CorruptResult for unusable renders.
     """
-    images = read_views(folder)
-    if len(images) != len(cameras):
-        raise CorruptResult(
-            f"{folder / RENDERS} has {len(images)} views, not {len(cameras)}", "run the same command again"
-        )
-    plain, worded = [prompt] * len(images), with_view_words(prompt, cameras)
-    return {
-        scorer.id: json_values(scorer.score(images, worded if scorer.view_words else plain, cameras))
-        for scorer in scorers
-    }
+    views = read_asset_views(folder, prompt, cameras)
+    return {scorer.id: score_views(scorer, views) for scorer in scorers}

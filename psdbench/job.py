@@ -2,6 +2,8 @@
 
     optimize (asset, trace, cost) -> render (renders/, turntable) -> score (scores.json) -> manifest.json
 
+What the stages do is in `psdbench.stages`; a job of foreign renders has no first one.
+
 A stage is skipped when all its files verify; a file that does not verify is quarantined and its stage and the
 later ones are done again. Metrics are not part of a job's identity: a new one only repeats the score stage.
 """
@@ -10,36 +12,27 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from psdbench import registry
-from psdbench.budget import Budget
 from psdbench.config import JobSpec, LoraRef, PriorRef
 from psdbench.errors import Diverged, EnvironmentProblem, Interrupted
+from psdbench.stages import COST, STAGE_ORDER, STAGES, outdated, stage_order
 from psdbench.store import atomic
-from psdbench.store.manifest import (
-    FileRecord,
-    Manifest,
-    Status,
-    read_json,
-    record,
-    write_manifest,
-    write_stages,
-)
+from psdbench.store.manifest import FileRecord, Manifest, Status, record, write_manifest, write_stages
 from psdbench.store.recover import recover
 from psdbench.store.run import claim
-from psdbench.store.table import SCORES
 
 if TYPE_CHECKING:
     from psdbench.priors import Prior
     from psdbench.scorers import Scorer
 
-STAGE_ORDER = ("optimize", "render", "score")
-COST, LOG = "cost.json", "log.txt"
+__all__ = ["COST", "Event", "Models", "Outcome", "Task", "Watch", "commit_lost", "execute", "settle"]
+
+LOG = "log.txt"
 
 
 class Event(NamedTuple):
@@ -88,6 +81,10 @@ class Watch:
         """Raise Interrupted when a stop is wished."""
         if number := self.should_stop():
             raise Interrupted(number)
+
+    def step(self, job: str, done: int, expected: int) -> None:
+        """Report that a job has done so many of so many steps."""
+        self.report(Event("step", job, done, expected))
 
 
 @dataclass
@@ -171,7 +168,7 @@ def _work(
     try:
         for stage in stages:
             watch.check()
-            made = _STAGES[stage](task, models, watch)
+            made = STAGES[stage](task, models, watch)
             files.update(record(task.folder, made, stage))
             write_stages(task.folder, files)
             _log(task.folder, f"{stage} done")
@@ -192,89 +189,10 @@ def _work(
 
 
 def _stages_to_do(task: Task, files: dict[str, FileRecord], models: Models) -> list[str]:
-    complete = {entry.stage for entry in files.values()}
-    missing = next((i for i, stage in enumerate(STAGE_ORDER) if stage not in complete), len(STAGE_ORDER))
-    if missing == len(STAGE_ORDER) and unscored(task.folder, task.metrics, models):
-        missing = STAGE_ORDER.index("score")
-    return list(STAGE_ORDER[missing:])
-
-
-def unscored(folder: Path, metrics: Iterable[str], models: Models) -> list[str]:
-    """The metrics whose scores are not there, or were made with other weights."""
-    have = read_json(folder / SCORES) or {}
-    return [m for m in metrics if have.get(m, {}).get("sha256") != models.scorer(m).sha256]
-
-
-def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
-    import torch
-
-    from psdbench.optimize import TraceRow, optimize
-
-    spec, name = task.spec, task.folder.name
-    budget = Budget.of(spec.protocol.optimize)
-
-    def report(row: TraceRow) -> None:
-        watch.report(Event("step", name, row.step + 1, budget.expected_steps(row.step, row.progress)))
-
-    method = registry.planned_method(spec.method, spec.plugin)(**spec.params)
-    reward = models.scorer(spec.protocol.reward.id) if spec.protocol.reward else None
-    prior = models.prior(spec.protocol.prior, spec.lora)
-    result = optimize(spec, prior, method, reward, task.folder, report, watch.should_stop)
-    cost = {
-        **asdict(result.counters),
-        "seconds": result.seconds,
-        "seconds_by_part": result.seconds_by_part,
-        "steps": len(result.trace),
-        "gradient_rms_median": median(row.gradient_rms for row in result.trace),
-        "peak_memory_mb": peak_memory_mb(models.device),
-        "threads": torch.get_num_threads(),
-    }
-    atomic.write_json(task.folder / COST, cost)
-    return (*result.files, COST)
-
-
-def _render(task: Task, models: Models, watch: Watch) -> Iterable[str]:
-    from psdbench.evaluate import render_asset
-
-    return render_asset(task.spec, task.folder, models.device)
-
-
-def _score(task: Task, models: Models, watch: Watch) -> Iterable[str]:
-    """Score with the metrics that are missing; the scores that are there already stay."""
-    from psdbench.cameras import evaluation_rig
-    from psdbench.evaluate import score_renders
-
-    scores = read_json(task.folder / SCORES) or {}
-    cameras = evaluation_rig(task.spec.protocol.cameras)
-    for name in unscored(task.folder, task.metrics, models):
-        watch.check()
-        scorer = models.scorer(name)
-        values = score_renders(task.folder, [scorer], task.spec.prompt, cameras)[name]
-        scores[name] = {
-            "sha256": scorer.sha256,
-            "higher_is_better": scorer.higher_is_better,
-            "values": values,
-        }
-    atomic.write_json(task.folder / SCORES, scores)
-    return [SCORES]
-
-
-_STAGES: dict[str, Callable[[Task, Models, Watch], Iterable[str]]] = {
-    "optimize": _optimize,
-    "render": _render,
-    "score": _score,
-}
-
-
-def peak_memory_mb(device: str) -> float:
-    """The most memory this process has held so far, in MB: on the GPU when it computes there."""
-    if device == "cuda":
-        import torch
-
-        return float(torch.cuda.max_memory_allocated() / 2**20)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    order, complete = stage_order(task.spec), {entry.stage for entry in files.values()}
+    first = next((stage for stage in order if stage not in complete), "")
+    first = first or outdated(task, files, models)
+    return list(order[order.index(first) :]) if first else []
 
 
 def _commit(

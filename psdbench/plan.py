@@ -126,7 +126,9 @@ def _optimizer_options(config: RunConfig) -> dict[str, Any]:
 def _reward(config: RunConfig) -> str | None:
     if config.reward is None:
         return f"{registry.REWARD}_{registry.WORLD}" if config.prior == registry.WORLD else None
-    return None if config.reward == "none" else registry.metric_id(config.reward, config.prior)
+    if config.reward == "none":
+        return None
+    return registry.with_weights(registry.metric_id(config.reward, config.prior))
 
 
 def _check_reward(params: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> None:
@@ -157,7 +159,8 @@ def _metrics(config: RunConfig) -> tuple[str, ...]:
         return tuple(registry.default_metrics(config.prior))
     if list(config.metrics) == ["none"]:
         return ()
-    return tuple(dict.fromkeys(registry.metric_id(name, config.prior) for name in config.metrics))
+    ids = dict.fromkeys(registry.metric_id(name, config.prior) for name in config.metrics)
+    return tuple(map(registry.with_weights, ids))  # before hours are spent on what cannot be scored
 
 
 def _out(config: RunConfig, prompts: PromptSet, protocol: Protocol) -> Path:

@@ -56,7 +56,11 @@ REPRESENTATIONS = {
 SHARED_TABLES = ("optimize", "cameras", "evaluate")
 """the tables of parameters that no method and no representation owns"""
 
-PRIORS = {WORLD: "embedded: a small Stable-Diffusion-format model of coloured shapes, 64 x 64 pixels"}
+PRIORS = {
+    WORLD: "embedded: a small Stable-Diffusion-format model of coloured shapes, 64 x 64 pixels",
+    "sd15": "Stable Diffusion 1.5, 512 x 512 pixels; get it with: psdbench prefetch --prior sd15",
+    "sd21": "Stable Diffusion 2.1 base, 512 x 512 pixels; get it with: psdbench prefetch --prior sd21",
+}
 
 
 _plugins: dict[str, plugins.Plugin] = {}
@@ -156,12 +160,17 @@ def make_representation(name: str, params: dict[str, Any], generator: torch.Gene
 
 
 def prior_folder(name: str) -> Path:
-    """Where a prior lies: the embedded one by name, any other as a diffusers folder.
+    """Where a prior lies: the embedded one and those of `psdbench prefetch` by name, others by their path.
 
-    Raises UsageError for an unknown name, EnvironmentProblem when the embedded weights are not there.
+    Raises UsageError for an unknown name, EnvironmentProblem that names the files that are not there.
     """
     if name == WORLD:
         return world_folder("prior")
+    if name in PRIORS:
+        from psdbench import weights
+
+        weights.require([name])
+        return weights.folder(name)
     folder = Path(name)
     if not folder.is_dir():
         problem = unknown("prior", name, PRIORS)
@@ -229,22 +238,39 @@ def metrics() -> dict[str, str]:
 
 
 def metric_id(name: str, family: str) -> str:
-    """The full id of a metric's short or full name: ``hps`` with the shapes prior is ``hps_shapes``."""
+    """The full id of a metric's short or full name.
+
+    ``hps`` is ``hps_shapes`` with the shapes prior and ``hps_v2.1``, the newest official one, with any other.
+    """
+    from psdbench.scorers.official import SHORT
+
     known = metrics()
     full = f"{name}_{family}"
     if name in known or full in known:
         return name if name in known else full
+    if name in SHORT:
+        return SHORT[name]
     shorts = {key.removesuffix(f"_{WORLD}") for key in known}
     if name in shorts:
         raise UsageError(
             f"metric '{name}' has no version for this prior", f"give a full id: {', '.join(known)}"
         )
-    raise unknown("metric", name, shorts | known.keys())
+    raise unknown("metric", name, shorts | known.keys() | SHORT.keys())
 
 
 def default_metrics(family: str) -> list[str]:
     """All metrics made for a family of priors."""
-    return list(metrics()) if family == WORLD else []
+    from psdbench.scorers import SCORERS
+
+    return [name for name, listing in SCORERS.items() if not listing.official] if family == WORLD else []
+
+
+def with_weights(full_id: str) -> str:
+    """The id itself; EnvironmentProblem that names each missing file where an official scorer lacks any."""
+    from psdbench import weights
+
+    weights.require([full_id])
+    return full_id
 
 
 def make_scorer(full_id: str, device: str = "cpu") -> Scorer:
@@ -255,10 +281,19 @@ def make_scorer(full_id: str, device: str = "cpu") -> Scorer:
 
 
 def scorer_ref(full_id: str) -> ScorerRef:
-    """The identity of a scorer: hashes its files, loads no model; EnvironmentProblem without them."""
+    """The identity of a reward: hashes its files, loads no model.
+
+    Raises EnvironmentProblem without the files, UsageError for a scorer of whole assets, which cannot steer.
+    """
     from psdbench.config import ScorerRef
 
-    return ScorerRef(full_id, make_scorer(full_id).sha256)
+    scorer = make_scorer(full_id)
+    if hasattr(scorer, "score_asset"):
+        raise UsageError(
+            f"'{full_id}' judges all views of an asset together, so it cannot steer what sees one at a time",
+            "choose a scorer of pictures: --reward hps",
+        )
+    return ScorerRef(full_id, scorer.sha256)
 
 
 def world_folder(part: str) -> Path:
@@ -267,10 +302,7 @@ def world_folder(part: str) -> Path:
 
     folder = Path(weights_folder()) / part
     if not folder.is_dir():
-        raise EnvironmentProblem(
-            f"the embedded weights are not there: {folder}",
-            GET_WEIGHTS,
-        )
+        raise EnvironmentProblem(f"the embedded weights are not there: {folder}", GET_WEIGHTS)
     return folder
 
 

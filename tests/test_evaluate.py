@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from psdbench.cameras import CameraConfig, evaluation_rig
 from psdbench.config import EvaluateConfig, JobSpec, PriorRef, Protocol
 from psdbench.errors import CorruptResult, Diverged
-from psdbench.evaluate import read_views, render_asset, score_renders
+from psdbench.evaluate import GEOMETRY, read_asset_views, read_views, render_asset, score_renders
 from psdbench.particles import ASSET
 from psdbench.registry import make_representation
 from psdbench.store import atomic
@@ -61,7 +62,8 @@ def test_files_are_complete_and_identical_between_runs(spec: JobSpec, tmp_path: 
     for name in ("first", "second"):
         store_asset(spec, tmp_path / name)
         made = render_asset(spec, tmp_path / name)
-    assert made == [*(f"renders/view_{i:02d}.png" for i in range(VIEWS)), "turntable.mp4"]
+    views = [f"renders/view_{i:02d}.png" for i in range(VIEWS)]
+    assert made == [*views, "renders/geometry.safetensors", "turntable.mp4"]
     for name in made:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
     with Image.open(tmp_path / "first" / made[0]) as picture:
@@ -75,6 +77,25 @@ def test_stored_views_are_the_renders_of_the_rig(spec: JobSpec, tmp_path: Path) 
     render_asset(spec, tmp_path)
     expected = asset.render(evaluation_rig(spec.protocol.cameras), 24, torch.ones(3)).rgb
     torch.testing.assert_close(read_views(tmp_path), expected.detach(), atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_stored_geometry_is_that_of_the_renders(spec: JobSpec, tmp_path: Path) -> None:
+    asset, rig = store_asset(spec, tmp_path), evaluation_rig(spec.protocol.cameras)
+    render_asset(spec, tmp_path)
+    expected = asset.render(rig, 24, torch.ones(3))
+    views = read_asset_views(tmp_path, spec.prompt, rig)
+    assert views.cameras is rig
+    torch.testing.assert_close(views.opacity, expected.opacity.detach(), atol=0.5 / 255 + 1e-6, rtol=0)
+    torch.testing.assert_close(views.depth, expected.depth, atol=0, rtol=1e-3)
+    (tmp_path / GEOMETRY).unlink()
+    bare = read_asset_views(tmp_path, spec.prompt, None)
+    assert (bare.cameras, bare.opacity, bare.depth) == (None, None, None)
+    save_file({"opacity": torch.zeros(3, 24, 24, dtype=torch.uint8)}, tmp_path / GEOMETRY)
+    with pytest.raises(CorruptResult, match="not that of the views"):
+        read_asset_views(tmp_path, spec.prompt, rig)
+    (tmp_path / GEOMETRY).write_bytes(b"damaged")
+    with pytest.raises(CorruptResult, match="geometry"):
+        read_asset_views(tmp_path, spec.prompt, rig)
 
 
 def test_scores_are_of_the_stored_pictures(spec: JobSpec, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from psdbench.errors import EnvironmentProblem, Interrupted
 from psdbench.job import Event, Models, Task, Watch, execute, settle
 from psdbench.plan import resolve_params
 from psdbench.store import atomic
-from psdbench.store.manifest import problems, read_manifest
+from psdbench.store.manifest import problems, read_manifest, write_manifest, write_stages
 from psdbench.store.run import claim, job_folder
 
 METRICS = ("true_preference", "ground_truth")
@@ -111,6 +111,30 @@ def test_a_new_metric_repeats_the_scores_only(tmp_path: Path, prior: PriorRef, m
     assert {name for name in after if after[name] != before[name]} == {"scores.json"}
     assert set(json.loads(after["scores.json"])) == set(METRICS)
     assert execute(dataclasses.replace(task, metrics=METRICS[:1]), models, Watch()).fresh is False
+
+
+def test_scores_of_the_geometry_render_again_what_older_versions_have_not_stored(
+    tmp_path: Path, prior: PriorRef, models: Models
+) -> None:
+    task = make_task(tmp_path, prior)
+    execute(task, models, Watch())
+    before, geometry = contents(task.folder), task.folder / "renders" / "geometry.safetensors"
+    manifest = read_manifest(task.folder)
+    assert manifest is not None
+    files = {name: entry for name, entry in manifest.files.items() if "geometry" not in name}
+    geometry.unlink()
+    write_stages(task.folder, files)
+    write_manifest(task.folder, dataclasses.replace(manifest, files=files))
+    assert execute(task, models, Watch()).fresh is False
+    assert not geometry.exists()
+    more = dataclasses.replace(task, metrics=(*METRICS, "consistency"))
+    events = list[Event]()
+    assert execute(more, models, Watch(events.append)).fresh
+    assert [e.kind for e in events] == ["start"]
+    assert geometry.exists()
+    after = contents(task.folder)
+    assert {name for name in after if after[name] != before[name]} == {"scores.json"}
+    assert settle(more, models, Watch()) is not None
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 2, 3])

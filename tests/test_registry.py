@@ -40,8 +40,11 @@ def test_short_metric_names_take_the_family_of_the_prior() -> None:
     assert [registry.metric_id(name, "shapes") for name in shorts] == [f"{name}_shapes" for name in shorts]
     assert registry.metric_id("hps_shapes", "sd15") == "hps_shapes"
     assert registry.metric_id("true_preference", "shapes") == "true_preference"
-    with pytest.raises(UsageError, match="'hps' has no version for this prior"):
-        registry.metric_id("hps", "sd15")
+    official = ["hps_v2.1", "clip_vit_l14", "aesthetic_laion_v2", "image_reward_v1.0"]
+    assert [registry.metric_id(name, "sd15") for name in shorts] == official
+    assert registry.metric_id("pickscore", "shapes") == "pickscore_v1"
+    with pytest.raises(UsageError, match="'janus' has no version for this prior"):
+        registry.metric_id("janus", "sd15")
     with pytest.raises(UsageError, match="unknown metric 'hsp'") as caught:
         registry.metric_id("hsp", "shapes")
     assert "did you mean 'hps" in caught.value.remedy
@@ -50,7 +53,8 @@ def test_short_metric_names_take_the_family_of_the_prior() -> None:
 def test_default_metrics_of_the_world() -> None:
     embedded = {f"{name}_shapes" for name in ("hps", "clip", "aesthetic", "image_reward")}
     truths = {"true_preference", "shape_accuracy", "ground_truth", "cube_outline"}
-    assert set(registry.default_metrics("shapes")) == embedded | truths
+    assets = {"consistency", "janus_shapes", "coverage", "floaters"}
+    assert set(registry.default_metrics("shapes")) == embedded | truths | assets
     assert registry.default_metrics("sd15") == []
 
 

@@ -29,19 +29,29 @@ class Check:
     remedy: str = ""
 
 
-def doctor(json: o.Json = False) -> int:
-    """Check Python, packages, threads, disk, the embedded weights, and which priors and metrics can run."""
-    from psdbench.errors import EnvironmentProblem
+def doctor(prior: o.Prior = None, metrics: o.Metrics = None, json: o.Json = False) -> int:
+    """Check Python, packages, threads, disk, and whether a prior and metrics can run; needs no network.
 
-    checks = [check for group in (system, packages, compute, disk, models) for check in group()]
+    Example:  psdbench doctor --prior sd15 --metrics hps_v2.1,image_reward_v1.0
+
+    Without options it tries all that is embedded, and lists the other weights that are here.
+    """
+    from psdbench.errors import EnvironmentProblem
+    from psdbench.registry import split_names
+
+    asked = list(models(prior, split_names(metrics or [])))
+    checks = [check for group in (system, packages, compute, disk) for check in group()] + asked
     failed = any(check.state == "missing" for check in checks)
     if json:
         print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
     else:
         print_columns([(check.state, check.topic, check.finding) for check in checks])
+        remedies: dict[str, list[str]] = {}
         for check in checks:
             if check.remedy:
-                print(f"{check.topic}: {check.remedy}")
+                remedies.setdefault(check.remedy, []).append(check.topic)
+        for remedy, topics in remedies.items():
+            print(f"{', '.join(dict.fromkeys(topics))}: {remedy}")
     return EnvironmentProblem.exit_code if failed else 0
 
 
@@ -102,15 +112,52 @@ def disk() -> Iterator[Check]:
         yield Check("results", "ok", f"{free} MB free")
 
 
-def models() -> Iterator[Check]:
-    """The embedded prior and the scorers: each is loaded and used once."""
+def models(prior: str | None, metrics: list[str]) -> Iterator[Check]:
+    """The asked prior and metrics, or the embedded ones and what there is of the others; used once each."""
     from psdbench import registry
     from psdbench.launch.notes import quiet_libraries
 
     quiet_libraries()
+    if prior or metrics:
+        names = [registry.metric_id(name, registry.split_prior(prior or "")[0]) for name in metrics]
+        yield from _asked(prior, names)
+        return
     yield _model("prior", registry.WORLD, _try_prior)
-    for name in registry.metrics():
+    for name in registry.default_metrics(registry.WORLD):
         yield _model("metric", name, _try_metric)
+    yield from _fetched()
+
+
+def _asked(prior: str | None, names: list[str]) -> Iterator[Check]:
+    """Every missing or wrong file of the entries that these need; what is complete is tried."""
+    from psdbench import registry, weights
+    from psdbench.cli.prefetch import needed_weights
+
+    entries = weights.with_needs(needed_weights(prior, names))
+    found = {entry.name: weights.problems(entry, thorough=True) for entry in entries}
+    command = weights.fetch_command(entry for entry in entries if found[entry.name])
+    for entry in entries:
+        for path, what in found[entry.name].items():
+            yield Check(f"{entry.kind} {entry.name}", "missing", f"{path} {what}", command)
+    if prior and not found.get(registry.split_prior(prior)[0]):
+        yield _model("prior", prior, _try_prior)
+    for name in names:
+        if not any(found[entry.name] for entry in weights.with_needs([name])):
+            yield _model("metric", name, _try_metric)
+
+
+def _fetched() -> Iterator[Check]:
+    """Which official weights are here, without reading them."""
+    from psdbench import weights
+
+    for entry in weights.catalogue().values():
+        wrong = weights.problems(entry)
+        if not wrong:
+            yield Check(f"{entry.kind} {entry.name}", "ok", f"{weights.folder(entry.name)} is complete")
+            continue
+        gone = all(what == "is missing" for what in wrong.values()) and len(wrong) == len(entry.files)
+        finding = "not fetched" if gone else "; ".join(f"{path} {what}" for path, what in wrong.items())
+        yield Check(f"{entry.kind} {entry.name}", "optional", finding, weights.fetch_command([entry]))
 
 
 def _try_prior(name: str) -> str:
@@ -119,8 +166,9 @@ def _try_prior(name: str) -> str:
 
     from psdbench import registry
 
-    ref = registry.prior_ref(name)
-    prior = registry.load_prior(ref, "cpu")
+    base, lora = registry.split_prior(name)
+    ref = registry.prior_ref(base)
+    prior = registry.load_prior(ref, "cpu", registry.lora_ref(lora, ref) if lora else None)
     side = 64 // prior.latent_scale
     noise = torch.zeros(1, prior.latent_channels, side, side)
     prior.predict_noise(noise, torch.tensor([500]), prior.encode_text([PROBE]))

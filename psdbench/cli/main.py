@@ -16,10 +16,12 @@ from psdbench.cli.finetune import finetune
 from psdbench.cli.list import list_names
 from psdbench.cli.output import show_error
 from psdbench.cli.plan import plan
+from psdbench.cli.prefetch import prefetch
 from psdbench.cli.report import report
 from psdbench.cli.run import run
 from psdbench.cli.score import score
 from psdbench.cli.tune import tune
+from psdbench.cli.verify_scorers import verify_scorers
 from psdbench.cli.world import app as world
 from psdbench.errors import PsdbenchError, UsageError
 
@@ -73,7 +75,9 @@ app.command("report")(report)
 app.command("list")(list_names)
 app.command("finetune")(finetune)
 app.command("tune")(tune)
+app.command("prefetch")(prefetch)
 app.command("doctor")(doctor)
+app.command("verify-scorers")(verify_scorers)
 app.add_typer(world, name="world")
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     from psdbench.launch.progress import make_display
     from psdbench.launch.threads import default_workers
     from psdbench.store.run import job_folder, open_run, write_run
+    from psdbench.validity import check_metrics
 
     open_run(plan.out)
     write_run(plan.out, run_facts(plan, settings))
@@ -73,9 +74,11 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     device = plan.protocol.device
     display = make_display(len(tasks), quiet)
     try:
-        return run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
+        outcomes = run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
     finally:
         display.close()
+    check_metrics(plan.out, plan.metrics, device)
+    return outcomes
 
 
 def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:

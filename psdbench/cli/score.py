@@ -1,4 +1,4 @@
-"""`psdbench score`: more metrics on the stored renders of a run; nothing is optimised or rendered again."""
+"""`psdbench score`: metrics on stored renders, of a run or made elsewhere; nothing is optimised."""
 
 from __future__ import annotations
 
@@ -11,31 +11,80 @@ from psdbench.cli import options as o
 from psdbench.cli.output import say, show_error
 
 if TYPE_CHECKING:
+    from psdbench.config import JobSpec
     from psdbench.job import Models, Outcome, Task, Watch
 
 
 def score(
-    run: Annotated[Path, typer.Argument(help="A run folder, results/NAME.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="A run, results/NAME, or a folder of renders.", show_default=False
+        ),
+    ],
     metrics: o.Metrics = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompts of renders made elsewhere. [FOLDER/prompts.txt or .json]",
+            envvar="PSDBENCH_SCORE_PROMPTS",
+            show_default=False,
+        ),
+    ] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(
+            help="What people think of them: a csv as MATE-3D's, model,prompt,Alignment,…",
+            envvar="PSDBENCH_RATINGS",
+            show_default=False,
+        ),
+    ] = None,
+    views: Annotated[
+        int,
+        typer.Option(
+            help="Views of each asset made elsewhere.", envvar="PSDBENCH_SCORE_VIEWS", min=1, max=99
+        ),
+    ] = 8,
+    out: o.Out = None,
     device: o.Device = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Score the stored renders of a run's finished jobs with the given metrics, or with all for its prior."""
-    from psdbench.cli.run import summarise
-    from psdbench.errors import Interrupted
-    from psdbench.job import Models, Watch
+    """Score the stored renders of a run's finished jobs with the given metrics, or with all for its prior.
+
+    A folder of renders made elsewhere is taken over into a run of its own, which reports mark "optimizer not
+    shared": [METHOD/]PROMPT[/SEED]/*.png with a prompts file, GPTEval3D's methods/METHOD/INDEX/SEED/rgb_*.png,
+    MATE-3D's METHOD/PROMPT/rendered_view_*.png with its ratings, or threestudio's trial folders.
+    """
     from psdbench.launch.notes import quiet_libraries
-    from psdbench.launch.progress import make_display
-    from psdbench.launch.stop import STOPPING, StopRequest
     from psdbench.plan import device_of
     from psdbench.registry import split_names
     from psdbench.settings import RunConfig
 
     quiet_libraries()
-    models = Models(device_of(RunConfig(device=device or "auto")))
-    tasks, damaged = finished_tasks(run, split_names(metrics or []))
-    display = make_display(len(tasks), quiet)
+    names = split_names(metrics or [])
+    if (run / "jobs").is_dir():
+        _refuse_foreign_options(run, prompts, ratings, out)
+        tasks, damaged = finished_tasks(run, names)
+    else:
+        from psdbench.cli.foreign import foreign_tasks
+
+        folder = run
+        run = Path(out) if out else Path("results") / f"{folder.resolve().name}-foreign"
+        tasks, damaged = foreign_tasks(folder, run, names, prompts, ratings, views), 0
+    return score_tasks(run, tasks, device_of(RunConfig(device=device or "auto")), json, quiet) or damaged
+
+
+def score_tasks(run: Path, tasks: list[Task], device: str, json: bool, quiet: bool) -> int:
+    """Execute tasks with progress on stderr, try their metrics on the controls; the exit code."""
+    from psdbench.cli.run import summarise
+    from psdbench.errors import Interrupted
+    from psdbench.job import Models, Watch
+    from psdbench.launch.progress import make_display
+    from psdbench.launch.stop import STOPPING, StopRequest
+    from psdbench.validity import check_metrics
+
+    models, display = Models(device), make_display(len(tasks), quiet)
     try:
         with StopRequest(message=STOPPING) as stop:
             watch = Watch(display.show, lambda: stop.number or 0)
@@ -45,12 +94,13 @@ def score(
         return error.exit_code
     finally:
         display.close()
-    return summarise(run, outcomes, json) or damaged
+    check_metrics(run, (name for task in tasks for name in task.metrics), device)
+    return summarise(run, outcomes, json)
 
 
 def finished_tasks(run: Path, metrics: list[str]) -> tuple[list[Task], int]:
     """A task per finished job whose renders verify, and exit code 5 if there are damaged ones, else 0."""
-    from psdbench import registry
+    from psdbench import registry, weights
     from psdbench.errors import CorruptResult, UsageError
     from psdbench.job import Task
     from psdbench.store.manifest import problems
@@ -73,11 +123,31 @@ def finished_tasks(run: Path, metrics: list[str]) -> tuple[list[Task], int]:
             code = CorruptResult.exit_code
             continue
         family = spec.protocol.prior.name
-        wanted = [registry.metric_id(name, family) for name in metrics] or registry.default_metrics(family)
+        wanted = [registry.metric_id(name, family) for name in metrics] or _default_metrics(spec)
+        weights.require(wanted)
         tasks.append(Task(spec, folder, tuple(wanted), keep_checkpoints=True))
     if not tasks and not code:
         raise UsageError(f"{run} has no finished jobs", "finish it with psdbench run")
     return tasks, code
+
+
+def _default_metrics(spec: JobSpec) -> list[str]:
+    """All metrics for the prior; of renders made elsewhere those that need nothing but pictures."""
+    from psdbench import registry
+    from psdbench.cli.foreign import DEFAULT_METRICS
+
+    return list(DEFAULT_METRICS) if spec.foreign else registry.default_metrics(spec.protocol.prior.name)
+
+
+def _refuse_foreign_options(run: Path, prompts: Path | None, ratings: Path | None, out: str | None) -> None:
+    from psdbench.errors import UsageError
+
+    given = {"--prompts": prompts, "--ratings": ratings, "--out": out}
+    if used := [flag for flag, value in given.items() if value is not None]:
+        raise UsageError(
+            f"{run} is a run folder, and {', '.join(used)} is for renders made elsewhere",
+            f"leave out {used[0]}",
+        )
 
 
 def _score(task: Task, models: Models, watch: Watch) -> Outcome:

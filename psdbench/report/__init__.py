@@ -1,15 +1,16 @@
-"""Reports: a pure function of the manifests and scores of runs, as Markdown, CSV, JSON and pictures."""
+"""Reports: a pure function of the manifests, scores and controls of runs, as Markdown, CSV, JSON and pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from psdbench.report import tables
 from psdbench.report.analysis import Analysis, analyse
 from psdbench.report.document import document, summary
 from psdbench.report.results import CORRUPT, Result, read_runs
+from psdbench.report.validity import Validity, assess
 from psdbench.store import atomic
 
 FOLDER, CONTACT = "report", "contact"
@@ -22,6 +23,7 @@ class Report:
     runs: tuple[Path, ...]
     results: tuple[Result, ...]
     analysis: Analysis
+    validity: Validity = field(default_factory=Validity)
 
     @property
     def corrupt(self) -> list[Result]:
@@ -34,21 +36,23 @@ class Report:
             return tables.table_csv(self.analysis)
         if format == "json":
             return tables.table_json(self.analysis, self.results[0].spec.protocol.hash)
-        return summary(self.analysis, self.results)
+        return summary(self.analysis, self.results, self.validity)
 
     def write_document(self, path: Path) -> None:
         """Write the whole report in Markdown, with its contact sheets in ``contact/`` beside it."""
         from psdbench.report.sheets import draw_sheets
 
         pictures = draw_sheets(self.results, self.analysis.methods, path.parent / CONTACT)
-        text = document(self.runs, self.analysis, self.results, pictures, path.parent)
+        text = document(self.runs, self.analysis, self.results, self.validity, pictures, path.parent)
         atomic.write_text(path, text)
 
     def write_folder(self, folder: Path) -> None:
-        """Write report.md, contact/, table.csv, table.json and cost.csv."""
+        """Write report.md, contact/, table.csv, table.json, cost.csv and, where known, agreement.csv."""
         for format in ("csv", "json"):
             atomic.write_text(folder / f"table.{format}", self.text(format))
         atomic.write_text(folder / "cost.csv", tables.cost_csv(self.results))
+        if self.validity.agreements:
+            atomic.write_text(folder / "agreement.csv", tables.agreement_csv(self.validity.agreements))
         self.write_document(folder / "report.md")
 
 
@@ -59,4 +63,6 @@ def build_report(runs: Sequence[Path], baseline: str | None = None) -> Report:
     one scorer name stands for different weights, or when the baseline is not among the methods.
     """
     results = read_runs(runs)
-    return Report(tuple(runs), tuple(results), analyse(results, baseline))
+    validity = assess(runs, results)
+    valid = {id: outcome.valid for id, outcome in validity.controls.items()}
+    return Report(tuple(runs), tuple(results), analyse(results, baseline, valid), validity)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from psdbench.config import ScorerRef
@@ -19,12 +19,16 @@ _BOUNDS = {ACCURACY: (0.0, 1.0), MAJORITY: (0.0, 1.0)}
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the tables; `trained_on` lists the methods whose jobs this very scorer has steered."""
+    """A column of the tables; `trained_on` lists the methods whose jobs this very scorer has steered.
+
+    `valid` is whether it ranked its controls as it must, None where it was not tried.
+    """
 
     id: str
     higher_is_better: bool
     sha256: str
     trained_on: frozenset[str] = frozenset()
+    valid: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,26 @@ class Analysis:
     by_prompt: dict[tuple[str, str, str], tuple[int, float]]
     finished: dict[str, int]
     total: dict[str, int]
+    elsewhere: frozenset[str] = frozenset()
+    """methods whose renders were made elsewhere: they share no optimizer with the others"""
 
     def metric(self, id: str) -> Metric | None:
         """The metric of that id, None if it was not measured."""
         return next((metric for metric in self.metrics if metric.id == id), None)
 
 
-def analyse(results: Sequence[Result], baseline: str | None = None) -> Analysis:
+def analyse(
+    results: Sequence[Result], baseline: str | None = None, valid: Mapping[str, bool] | None = None
+) -> Analysis:
     """Means, paired differences and values by prompt; UsageError for a baseline that is not there.
 
-    Without a baseline asked for, `sds` is it where there is one.
+    Without a baseline asked for, `sds` is it where there is one. `valid` says of metrics whether they ranked
+    their controls as they must.
     """
     labels = {result.label for result in results}
     chosen = _baseline(labels, baseline)
     methods = tuple(sorted(labels, key=lambda label: (label != chosen, label)))
-    metrics = _metrics(results)
+    metrics = tuple(replace(m, valid=(valid or {}).get(m.id)) for m in _metrics(results))
     table = {(method, m.id): _scores(results, method, m.id) for method in methods for m in metrics}
     differences = {
         (method, m.id): paired_difference(table[method, m.id], table[chosen, m.id])
@@ -76,6 +85,7 @@ def analyse(results: Sequence[Result], baseline: str | None = None) -> Analysis:
         by_prompt=_by_prompt(table),
         finished={m: sum(r.label == m and r.status == FINISHED for r in results) for m in methods},
         total={m: sum(r.label == m for r in results) for m in methods},
+        elsewhere=frozenset(result.label for result in results if result.foreign),
     )
 
 

@@ -15,6 +15,7 @@ from psdbench.errors import CorruptResult
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.results import FINISHED, MAJORITY, Result, flat
 from psdbench.report.text import MISSING, count, enumeration, interval, link, markdown, number, table
+from psdbench.report.validity import Validity, agreement_table, controls_table, warnings
 from psdbench.report.verdict import verdict
 from psdbench.store.manifest import read_json
 from psdbench.store.run import RUN
@@ -31,20 +32,27 @@ class Pictures:
     by_prompt: dict[str, Path] = field(default_factory=dict)
 
 
-def summary(analysis: Analysis, results: Sequence[Result]) -> str:
+def summary(analysis: Analysis, results: Sequence[Result], validity: Validity) -> str:
     """Verdict and main tables: what the command prints."""
-    return _joined(_verdict(analysis, results), *_main(analysis))
+    return _joined(_verdict(analysis, results, validity), *_main(analysis))
 
 
 def document(
-    runs: Sequence[Path], analysis: Analysis, results: Sequence[Result], pictures: Pictures, folder: Path
+    runs: Sequence[Path],
+    analysis: Analysis,
+    results: Sequence[Result],
+    validity: Validity,
+    pictures: Pictures,
+    folder: Path,
 ) -> str:
     """The whole report, for a file in `folder`: its links are relative to that."""
     return _joined(
         f"# {', '.join(markdown(run.resolve().name) for run in runs)}",
-        _verdict(analysis, results),
+        _verdict(analysis, results, validity),
         *(f"![every prompt, every method]({link(path, folder)})" for path in pictures.overviews),
         *_main(analysis),
+        *_section("Metric controls", controls_table(validity)),
+        *_section("Agreement with people", agreement_table(validity)),
         *_section("Cost", _cost(analysis, results)),
         *_section("Without a result", _failures(results)),
         *_section("By prompt", _by_prompt(analysis)),
@@ -61,8 +69,9 @@ def _section(title: str, body: str) -> list[str]:
     return [f"## {title}", body] if body else []
 
 
-def _verdict(analysis: Analysis, results: Sequence[Result]) -> str:
-    return "\n".join(f"- {line}" for line in verdict(analysis, results))
+def _verdict(analysis: Analysis, results: Sequence[Result], validity: Validity) -> str:
+    lines = [*verdict(analysis, results), *warnings(validity, results)]
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _main(analysis: Analysis) -> list[str]:
@@ -90,7 +99,8 @@ def _means(analysis: Analysis) -> str:
 
 
 def _head(metric: Metric) -> str:
-    return f"{markdown(metric.id)} {'↑' if metric.higher_is_better else '↓'}"
+    invalid = " ✗" if metric.valid is False else ""
+    return f"{markdown(metric.id)} {'↑' if metric.higher_is_better else '↓'}{invalid}"
 
 
 def _mean(analysis: Analysis, method: str, metric: Metric) -> str:

@@ -16,6 +16,8 @@ from psdbench.store.table import UNFINISHED, read_result, read_scores
 FINISHED, CORRUPT = "finished", "corrupt"
 COST = "cost.json"
 ACCURACY, MAJORITY = "shape_accuracy", "shape_majority"
+ELSEWHERE = "‡"
+"""marks the label of a method whose renders were made elsewhere"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Result:
         """Prompt and seed: what two methods are paired by."""
         return self.spec.prompt, self.spec.seed
 
+    @property
+    def foreign(self) -> bool:
+        """Whether the renders were made elsewhere, by an optimizer that the other jobs do not share."""
+        return self.spec.foreign is not None
+
 
 def read_runs(runs: Sequence[Path]) -> list[Result]:
     """All jobs of the runs, each once, sorted by method, prompt and seed.
@@ -68,7 +75,7 @@ def read_runs(runs: Sequence[Path]) -> list[Result]:
     results = _labelled(found.values())
     _refuse_mixed_protocols(results)
     _refuse_mixed_scorers(results)
-    return sorted(results, key=lambda r: (r.label, *r.key))
+    return sorted(results, key=lambda r: (r.foreign, r.label, *r.key))
 
 
 def _read(folder: Path) -> Result | None:
@@ -120,9 +127,13 @@ def _labelled(results: Iterable[Result]) -> list[Result]:
     """Results with the name of their method, and with the settings in which its variants differ."""
     variants: dict[str, list[dict[str, Any]]] = {}
     for result in (results := list(results)):
-        variants.setdefault(result.spec.label, []).append(_settings(result.spec))
+        variants.setdefault(_name(result), []).append(_settings(result.spec))
     differing = {method: _differences(settings) for method, settings in variants.items()}
-    return [replace(r, label=_label(r.spec, differing[r.spec.label])) for r in results]
+    return [replace(r, label=_label(r, differing[_name(r)])) for r in results]
+
+
+def _name(result: Result) -> str:
+    return f"{result.spec.label}{ELSEWHERE}" if result.foreign else result.spec.label
 
 
 def _settings(spec: JobSpec) -> dict[str, Any]:
@@ -131,10 +142,10 @@ def _settings(spec: JobSpec) -> dict[str, Any]:
     return {**spec.params, **{name: _short(ref.sha256) for name, ref in sources.items() if ref}}
 
 
-def _label(spec: JobSpec, names: Iterable[str]) -> str:
-    settings = _settings(spec)
+def _label(result: Result, names: Iterable[str]) -> str:
+    settings = _settings(result.spec)
     shown = ", ".join(f"{name}={settings.get(name, 'default')}" for name in names)
-    return f"{spec.label}({shown})" if shown else spec.label
+    return f"{_name(result)}({shown})" if shown else _name(result)
 
 
 def _differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -154,8 +165,10 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _refuse_mixed_protocols(results: Sequence[Result]) -> None:
-    protocols = {result.spec.protocol.hash: result.spec.protocol for result in results}
-    if len(protocols) == 1:
+    """Renders made elsewhere follow none of ours; they are marked instead."""
+    own = [result.spec.protocol for result in results if not result.foreign]
+    protocols = {protocol.hash: protocol for protocol in own}
+    if len(protocols) <= 1:
         return
     differing = _differences([flat(identity(protocol)) for protocol in protocols.values()])
     named = "; ".join(f"{key} ({', '.join(sorted(set(map(_short, v))))})" for key, v in differing.items())

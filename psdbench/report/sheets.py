@@ -33,10 +33,8 @@ TRUTH = "ground truth"
 
 def draw_sheets(results: Sequence[Result], methods: Sequence[str], folder: Path) -> Pictures:
     """Write one PNG for each prompt and the overviews into `folder`; methods stand in the order given."""
-    from psdbench.cameras import evaluation_rig
-
     protocol = results[0].spec.protocol
-    rig = evaluation_rig(protocol.cameras)
+    rig = rig_of(results[0])
     ordered = sorted(results, key=lambda r: (r.spec.prompt, methods.index(r.label), r.spec.seed))
     prompts = list(dict.fromkeys(result.spec.prompt for result in ordered))
     truths = {prompt: _truth(prompt, rig, protocol) for prompt in prompts}
@@ -55,10 +53,7 @@ def draw_sheets(results: Sequence[Result], methods: Sequence[str], folder: Path)
 
 
 def _sheet(prompt: str, results: Sequence[Result], rig: Cameras, truth: list[Image.Image]) -> Image.Image:
-    columns = [
-        f"{word.removesuffix(' view')} {angle:.0f}°"
-        for word, angle in zip(rig.view_words(), rig.azimuth.tolist(), strict=True)
-    ]
+    columns = column_names(results[0], rig)
     if len(results) > MAX_ROWS:
         results = [
             r for r in results if r.spec.seed == min(o.spec.seed for o in results if o.label == r.label)
@@ -70,6 +65,24 @@ def _sheet(prompt: str, results: Sequence[Result], rig: Cameras, truth: list[Ima
         for r, before in zip(results, above, strict=False)
     ]
     return draw_grid(plain(prompt), columns, rows, _tile(results[0]), 150)
+
+
+def rig_of(result: Result) -> Cameras:
+    """The cameras of a result's views; around the object, from wherever, for renders of unknown cameras."""
+    from psdbench.cameras import evaluation_rig
+
+    rig = evaluation_rig(result.spec.protocol.cameras)
+    return rig[:-1] if result.foreign else rig  # nobody else has our view from above
+
+
+def column_names(result: Result, rig: Cameras) -> list[str]:
+    """What each view looks at, or its number where the cameras are not known."""
+    if result.spec.foreign and not result.spec.foreign.oriented:
+        return [f"view {index}" for index in range(len(rig))]
+    return [
+        f"{word.removesuffix(' view')} {angle:.0f}°"
+        for word, angle in zip(rig.view_words(), rig.azimuth.tolist(), strict=True)
+    ]
 
 
 def _overview(

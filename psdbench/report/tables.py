@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from psdbench.agreement import Agreement
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.results import Result
 from psdbench.report.text import csv_field
@@ -28,6 +29,8 @@ COLUMNS = (
     "difference",
     "difference_low",
     "difference_high",
+    "valid",
+    "optimizer_shared",
 )
 COST_COLUMNS = (
     "seconds",
@@ -66,6 +69,8 @@ def _row(analysis: Analysis, method: str, metric: Metric) -> dict[str, Any]:
         "difference": _rounded(difference.mean) if difference else None,
         "difference_low": _rounded(difference.low) if difference else None,
         "difference_high": _rounded(difference.high) if difference else None,
+        "valid": metric.valid,
+        "optimizer_shared": method not in analysis.elsewhere,
     }
 
 
@@ -86,7 +91,7 @@ def table_json(analysis: Analysis, protocol: str) -> str:
             for m in analysis.methods
         ],
         "metrics": [
-            {"metric": m.id, "sha256": m.sha256, "higher_is_better": m.higher_is_better}
+            {"metric": m.id, "sha256": m.sha256, "higher_is_better": m.higher_is_better, "valid": m.valid}
             for m in analysis.metrics
         ],
         "rows": table_rows(analysis),
@@ -111,6 +116,20 @@ def cost_csv(results: Sequence[Result]) -> str:
         ]
         for r in results
     ]
+    return _csv(header, rows)
+
+
+def agreement_csv(agreements: Mapping[tuple[str, str, str], Agreement]) -> str:
+    """One row per metric, people and unit: each rank correlation with its interval."""
+    figures = ("spearman", "kendall", "pairs")
+    header = ["metric", "people", "unit", "n", "prompts"]
+    header += [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
+    rows = []
+    for (metric, people, unit), found in agreements.items():
+        values = [getattr(found, name) for name in figures]
+        cells = [_cell(_rounded(value)) for e in values for value in (e.mean, e.low, e.high)]
+        sizes = [found.spearman.n, found.spearman.prompts]
+        rows.append([metric, csv_field(people), unit, *sizes, *cells])
     return _csv(header, rows)
 
 

@@ -52,6 +52,13 @@ class Listing:
     summary: str
     target: str
     folder: str = ""
+    """of the embedded weights, where it has any"""
+    official: bool = False
+    """its weights are the official ones, which psdbench prefetch gets"""
+
+
+def _official(summary: str, target: str) -> Listing:
+    return Listing(summary, f"psdbench.scorers.{target}", official=True)
 
 
 SCORERS: dict[str, Listing] = {
@@ -92,8 +99,51 @@ SCORERS: dict[str, Listing] = {
         "psdbench.scorers.shapes_world:ShapeAccuracy",
         "judge",
     ),
+    "consistency": Listing(
+        "agreement of neighbouring views through the asset's own depth, 0 to 1",
+        "psdbench.scorers.consistency:Consistency",
+    ),
+    "janus_shapes": Listing(
+        "how much opposite views both claim to be the front, 0 to 1, by the embedded CLIP",
+        "psdbench.scorers.janus:Janus",
+        "clip",
+    ),
+    "coverage": Listing(
+        "a solid object inside the frame: not empty, fog or cut off, 0 to 1",
+        "psdbench.scorers.coverage:Coverage",
+    ),
+    "floaters": Listing(
+        "share of what is seen that hangs in the air beside the object, 0 to 1",
+        "psdbench.scorers.floaters:Floaters",
+    ),
+    "aesthetic_laion_v2": _official(
+        "looks of the image alone: LAION's improved aesthetic predictor, about 1 to 10",
+        "aesthetic:AestheticScorer",
+    ),
+    "image_reward_v1.0": _official(
+        "preference given the prompt: ImageReward, standardised, mostly -2 to 2",
+        "image_reward:ImageRewardScorer",
+    ),
+    "hps_v2.0": _official(
+        "preference given the prompt: HPS v2 as first published, a cosine", "hps:HpsScorer"
+    ),
+    "hps_v2.1": _official(
+        "preference given the prompt: HPS v2.1, trained on better data, a cosine", "hps:HpsScorer"
+    ),
+    "clip_vit_l14": _official(
+        "agreement of image and prompt: CLIP score of OpenAI's ViT-L/14, 0 to 100", "clip:ClipScorer"
+    ),
+    "clip_vit_b32": _official(
+        "agreement of image and prompt: CLIP score of OpenAI's ViT-B/32, 0 to 100", "clip:ClipScorer"
+    ),
+    "clip_vit_b16": _official(
+        "agreement of image and prompt: CLIP score of OpenAI's ViT-B/16, 0 to 100", "clip:ClipScorer"
+    ),
+    "pickscore_v1": _official(
+        "preference given the prompt: PickScore, cosine times CLIP's scale of 100", "pickscore:PickScorer"
+    ),
 }
-"""the embedded scorers; a name says what made the numbers, so none is called plain `clip`"""
+"""all scorers; a name says what made the numbers, so none is called plain `clip`"""
 
 
 def load_scorer(id: str, device: torch.device | str = "cpu") -> Scorer:
@@ -103,6 +153,11 @@ def load_scorer(id: str, device: torch.device | str = "cpu") -> Scorer:
     listing = SCORERS[id]
     module, name = listing.target.split(":")
     build = getattr(import_module(module), name)
+    if listing.official:
+        from psdbench import weights
+        from psdbench.scorers.official import OFFICIAL
+
+        return build(id, weights.folder(id), device, OFFICIAL[id])
     if not listing.folder:
         return build(id)
     from psdbench.world import weights_folder

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from psdbench.errors import EnvironmentProblem
 from psdbench.scorers.clip import ClipTower, load_tower
-from psdbench.scorers.folder import FolderScorer, fill, read_json, read_weights
+from psdbench.scorers.folder import FolderScorer, fill, missing, read_weights, settings_of, weights_path
 from psdbench.scorers.head import ScoreHead, widths
 
 if TYPE_CHECKING:
@@ -22,33 +22,39 @@ HEAD_FILE = "head.safetensors"
 
 
 class AestheticScorer(FolderScorer):
-    """The head of ``head.safetensors`` on the CLIP that ``score.json`` names relative to the folder."""
+    """The head in its folder on the CLIP that the settings name relative to the folder."""
 
     @property
     def clip_folder(self) -> Path:
         """Where the CLIP of this head lies."""
         try:
-            return (self.folder / read_json(self.folder / "score.json")["clip"]).resolve()
+            return (self.folder / self.settings["clip"]).resolve()
         except KeyError:
+            if not self.folder.is_dir():
+                raise missing(self.folder) from None
             raise EnvironmentProblem(
                 f"{self.folder / 'score.json'} does not name its CLIP folder",
                 'write {"clip": "../clip"} into it',
             ) from None
 
     @property
-    def folders(self) -> Sequence[Path]:
+    def parts(self) -> Sequence[tuple[Path, Mapping[str, Any]]]:
         """The head's folder and the folder of its CLIP."""
-        return [self.folder, self.clip_folder]
+        clip = self.clip_folder
+        return [
+            (self.folder, self.settings),
+            (clip, settings_of(clip, self.settings.get("clip_settings", {}))),
+        ]
 
     @cached_property
     def tower(self) -> ClipTower:
         """The CLIP model, shared with every other scorer of its folder."""
-        return load_tower(self.clip_folder, self.device)
+        return load_tower(self.clip_folder, self.device, self.settings.get("clip_settings"))
 
     @cached_property
     def head(self) -> ScoreHead:
         """The score head, loaded on first use."""
-        return load_head(self.folder / HEAD_FILE).to(self.device)
+        return load_head(weights_path(self.folder, self.settings, HEAD_FILE)).to(self.device)
 
     def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] to scores [N]; the scale is that of the head's training data."""

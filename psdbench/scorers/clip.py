@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,24 +12,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from psdbench.scorers.folder import FolderScorer, fill, read_json
+from psdbench.scorers.folder import FolderScorer, blank, fill, read_json, settings_of, weights_path
+from psdbench.scorers.layouts import LAYOUTS
 from psdbench.scorers.preprocess import Preprocess
+from psdbench.scorers.tokens import PromptReader
 
 if TYPE_CHECKING:
     from psdbench.cameras import Cameras
 
 
 class ClipTower:
-    """A frozen CLIPModel with its tokenizer and preprocessing: unit embeddings of images and of prompts."""
+    """A frozen CLIPModel with its tokenizer and preprocessing: unit embeddings of images and of prompts.
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+    `given` are the settings of an official checkpoint, as of a FolderScorer.
+    """
+
+    def __init__(
+        self, folder: Path, device: torch.device | str = "cpu", given: Mapping[str, Any] | None = None
+    ) -> None:
         from transformers import CLIPConfig, CLIPModel
 
-        config = CLIPConfig.from_dict(read_json(folder / "config.json"))
+        settings = settings_of(folder, given or {})
+        config = CLIPConfig.from_dict(settings.get("config") or read_json(folder / "config.json"))
+        layout = LAYOUTS[settings.get("layout", "plain")]
+        model = fill(blank(lambda: CLIPModel(config).float()), weights_path(folder, settings), layout)
         self.device = torch.device(device)
-        self.model = fill(CLIPModel(config).float(), folder / "model.safetensors").to(self.device)  # type: ignore[arg-type]
-        self.tokenizer = load_tokenizer(folder)
-        self.preprocess = Preprocess.from_folder(folder)
+        self.model = model.to(self.device)  # type: ignore[arg-type]
+        limit: int = self.model.text_model.embeddings.position_embedding.num_embeddings
+        self.read = PromptReader(load_tokenizer(folder), limit, folder.name, settings.get("clean", False))
+        self.preprocess = Preprocess.of(folder, settings)
         self._texts: dict[str, Tensor] = {}
 
     def images(self, images: Tensor) -> Tensor:
@@ -41,8 +53,8 @@ class ClipTower:
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
         if new:
             with torch.no_grad():
-                ids = self.tokenizer(new, padding="max_length", truncation=True, return_tensors="pt")
-                features = self.model.get_text_features(ids["input_ids"].to(self.device)).pooler_output
+                ids = self.read(new)["input_ids"].to(self.device)
+                features = self.model.get_text_features(ids).pooler_output
             self._texts.update(zip(new, functional.normalize(features, dim=-1), strict=True))
         return torch.stack([self._texts[prompt] for prompt in prompts])
 
@@ -51,30 +63,51 @@ class ClipTower:
         return (self.images(images) * self.texts(prompts)).sum(-1)
 
 
-def load_tower(folder: Path, device: torch.device | str = "cpu") -> ClipTower:
+def load_tower(
+    folder: Path, device: torch.device | str = "cpu", given: Mapping[str, Any] | None = None
+) -> ClipTower:
     """The tower of a folder, loaded once per process and device however many scorers use it."""
-    return _cached_tower(Path(folder).resolve(), str(device))
+    return _cached_tower(Path(folder).resolve(), str(device), json.dumps(dict(given or {}), sort_keys=True))
 
 
 @lru_cache(maxsize=8)
-def _cached_tower(folder: Path, device: str) -> ClipTower:
-    return ClipTower(folder, device)
+def _cached_tower(folder: Path, device: str, given: str) -> ClipTower:
+    return ClipTower(folder, device, json.loads(given))
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder, from local files only."""
-    from transformers import AutoTokenizer
+def load_tokenizer(folder: Path, kind: str = "CLIPTokenizer") -> Any:
+    """The tokenizer of a folder, from local files only; EnvironmentProblem if they are not there or broken."""
+    import transformers
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    from psdbench.errors import EnvironmentProblem
+    from psdbench.scorers.folder import RESTORE, missing
+
+    names = ("tokenizer.json", "vocab.json", "vocab.txt")
+    if not any((folder / name).is_file() for name in names):
+        raise missing(folder / names[0])
+    try:
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the parser of tokenizer.json raises bare Exceptions
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise EnvironmentProblem(f"the tokenizer in {folder} is damaged: {reason}", RESTORE) from error
 
 
-class ClipScorer(FolderScorer):
-    """CLIP score: 100 times the cosine of image and prompt, not below 0 (CLIPScore, arXiv 2104.08718)."""
+def release_towers() -> None:
+    """Forget the loaded towers, so that what no scorer holds any more leaves the memory."""
+    _cached_tower.cache_clear()
+
+
+class TowerScorer(FolderScorer):
+    """A scorer that compares the two embeddings of the CLIP in its folder."""
 
     @cached_property
     def tower(self) -> ClipTower:
         """The CLIP model, loaded on first use."""
-        return load_tower(self.folder, self.device)
+        return load_tower(self.folder, self.device, self.given)
+
+
+class ClipScorer(TowerScorer):
+    """CLIP score: 100 times the cosine of image and prompt, not below 0 (CLIPScore, arXiv 2104.08718)."""
 
     def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] with their prompts to scores [N] in [0, 100]."""

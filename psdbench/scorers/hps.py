@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from psdbench.scorers.clip import ClipTower, load_tower
-from psdbench.scorers.folder import FolderScorer
+from psdbench.scorers.clip import TowerScorer
 
 if TYPE_CHECKING:
     from psdbench.cameras import Cameras
 
 
-class HpsScorer(FolderScorer):
+class HpsScorer(TowerScorer):
     """Cosine of image and prompt under the fine-tuned CLIP, without logit scale, as `score` of hpsv2."""
-
-    @cached_property
-    def tower(self) -> ClipTower:
-        """The fine-tuned CLIP, loaded on first use."""
-        return load_tower(self.folder, self.device)
 
     def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] with their prompts to scores [N] in [-1, 1]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,24 @@ from torch import Tensor, nn
 
 from psdbench.errors import EnvironmentProblem
 from psdbench.scorers.clip import load_tokenizer
-from psdbench.scorers.folder import FolderScorer, fill, read_json
+from psdbench.scorers.folder import FolderScorer, blank, fill, read_json, settings_of, weights_path
 from psdbench.scorers.head import ScoreHead
+from psdbench.scorers.layouts import LAYOUTS
 from psdbench.scorers.preprocess import Preprocess
+from psdbench.scorers.tokens import PromptReader
 
 if TYPE_CHECKING:
     from psdbench.cameras import Cameras
 
 MAX_LENGTH = 35
 """tokens of a prompt that ImageReward reads"""
+MED_CONFIG = "med_config.json"
+"""BLIP's name for the file with the text tower's architecture, in the fields of a BERT with cross-attention"""
+_TEXT_FIELDS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"),
+    *("max_position_embeddings", "hidden_act", "layer_norm_eps", "pad_token_id", "initializer_range"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
+)
 
 
 class BlipReward(nn.Module):
@@ -59,14 +68,23 @@ class BlipReward(nn.Module):
         return (self.mlp(read.last_hidden_state[:, 0]) - self.config["mean"]) / self.config["std"]
 
     @classmethod
-    def from_folder(cls, folder: Path) -> BlipReward:
-        """Load ``config.json`` and ``model.safetensors``, frozen; EnvironmentProblem if they do not fit."""
-        config = read_json(folder / "config.json")
+    def from_folder(cls, folder: Path, given: Mapping[str, Any] | None = None) -> BlipReward:
+        """Load architecture and weights, frozen; EnvironmentProblem if they do not fit.
+
+        The architecture is ``config.json``, or, where the settings hold one, that and ``med_config.json``.
+        """
+        settings = settings_of(folder, given or {})
+        config = settings.get("config") or read_json(folder / "config.json")
+        if "text_config" not in config and (folder / MED_CONFIG).exists():
+            med = read_json(folder / MED_CONFIG)
+            config = {**config, "text_config": {key: med[key] for key in _TEXT_FIELDS if key in med}}
         absent = {"vision_config", "text_config", "mlp", "mean", "std"} - config.keys()
         if absent:
-            problem = f"{folder / 'config.json'} has no {', '.join(sorted(absent))}"
+            file = MED_CONFIG if "config" in settings else "config.json"
+            problem = f"{folder / file} is missing or has no {', '.join(sorted(absent))}"
             raise EnvironmentProblem(problem, "restore the folder of this scorer")
-        return fill(cls(config), folder / "model.safetensors")
+        layout = LAYOUTS[settings.get("layout", "plain")]
+        return fill(blank(lambda: cls(config)), weights_path(folder, settings), layout)
 
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors``; tokenizer and preprocessing are saved beside."""
@@ -84,28 +102,20 @@ class ImageRewardScorer(FolderScorer):
     @cached_property
     def model(self) -> BlipReward:
         """The network, loaded on first use."""
-        return BlipReward.from_folder(self.folder).to(self.device)
+        return BlipReward.from_folder(self.folder, self.given).to(self.device)
 
     @cached_property
-    def tokenizer(self) -> Any:
-        """The tokenizer of the text tower."""
-        return load_tokenizer(self.folder)
+    def read(self) -> PromptReader:
+        """The tokenizer of the text tower; it reads 35 tokens of a prompt, or fewer where the tower has fewer."""
+        return PromptReader(load_tokenizer(self.folder, "BertTokenizer"), MAX_LENGTH, self.id)
 
     @cached_property
     def preprocess(self) -> Preprocess:
         """The preprocessing of the vision tower."""
-        return Preprocess.from_folder(self.folder)
+        return Preprocess.of(self.folder, self.settings)
 
     def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] with their prompts to scores [N]."""
-        tokens = tokenise(self.tokenizer, prompts).to(self.device)
+        tokens = self.read(prompts).to(self.device)
         pixels = self.preprocess(images.to(self.device, torch.float32))
         return self.model(pixels, tokens["input_ids"], tokens["attention_mask"])
-
-
-def tokenise(tokenizer: Any, prompts: Sequence[str]) -> Any:
-    """Tokens and mask [N, L] of prompts, padded and cut to L = 35 or the tokenizer's own maximum."""
-    length = min(MAX_LENGTH, tokenizer.model_max_length)
-    return tokenizer(
-        list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-    )

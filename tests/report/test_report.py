@@ -158,6 +158,7 @@ def test_the_folder_is_complete_and_its_links_lead_somewhere(make_run: Maker) ->
         "table.csv",
         "table.json",
         "cost.csv",
+        "agreement.csv",
         "contact",
     }
     text = (folder / "report.md").read_text()
@@ -167,6 +168,7 @@ def test_the_folder_is_complete_and_its_links_lead_somewhere(make_run: Maker) ->
     for title in (
         "Results",
         "Paired difference to sds",
+        "Agreement with people",
         "Cost",
         "Without a result",
         "By prompt",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from psdbench.errors import EnvironmentProblem
+from psdbench.errors import EnvironmentProblem, UsageError
 from psdbench.scorers.preprocess import Preprocess
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -87,3 +87,80 @@ def test_bad_files_are_named(tmp_path: Path, content: str) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="is missing"):
         Preprocess.from_folder(tmp_path)
+
+
+SHAPES = [(224, 224), (512, 512), (64, 100), (331, 225), (225, 449), (1, 1), (7, 300)]
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def tensor_of(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("crop", ["even", "down"])
+def test_the_pil_engine_is_pil_bit_by_bit(shape: tuple[int, int], crop: str) -> None:
+    height, width = shape
+    pixels = noise(height, width)
+    picture = Image.fromarray(pixels)
+    if height < width:  # torchvision's Resize(32): the shorter side to 32, the longer one rounded down
+        picture = picture.resize((int(32 * width / height), 32), Image.Resampling.BICUBIC)
+    else:
+        picture = picture.resize((32, int(32 * height / width)), Image.Resampling.BICUBIC)
+    spare = picture.width - 32, picture.height - 32
+    left, top = (round(s / 2) if crop == "even" else s // 2 for s in spare)
+    theirs = np.asarray(picture.crop((left, top, left + 32, top + 32)), dtype=np.float32) / 255
+    ours = Preprocess(32, **PLAIN, engine="pil", crop=crop)(tensor_of(pixels))  # type: ignore[arg-type]
+    assert torch.equal(ours[0].permute(1, 2, 0), torch.from_numpy(theirs))
+
+
+def test_an_odd_remainder_goes_where_the_package_puts_it() -> None:
+    row = torch.arange(35.0).expand(1, 3, 32, 35) / 255
+    for crop, first in (("even", 2), ("down", 1)):  # 3 columns too many: torchvision rounds 1.5 up, to even
+        for engine in ("pil", "tensor"):
+            cut = Preprocess(32, **PLAIN, engine=engine, crop=crop)(row)  # type: ignore[arg-type]
+            assert round(float(cut[0, 0, 0, 0]) * 255) == first
+
+
+@pytest.mark.parametrize("shape", [(48, 80), (80, 49), (33, 32), (300, 7), (1, 1)])
+def test_hps_pads_what_it_resized(shape: tuple[int, int]) -> None:
+    """hpsv2's own order: scale = 32 / longest side, sides rounded, half the remainder before, zeros."""
+    image = tensor_of(noise(*shape))
+    scale = 32 / float(max(shape))
+    sides = [max(1, round(side * scale)) for side in shape]
+    resized = torch.nn.functional.interpolate(image, sides, mode="bicubic", antialias=True)
+    above, before = (32 - sides[0]) // 2, (32 - sides[1]) // 2
+    expected = torch.zeros(1, 3, 32, 32)
+    expected[..., above : above + sides[0], before : before + sides[1]] = resized
+    assert torch.equal(Preprocess(32, **PLAIN, fit="pad")(image), expected)
+
+
+def test_how_far_the_differentiable_variant_is_from_pil() -> None:
+    exact, soft = Preprocess(224, **PLAIN, engine="pil"), Preprocess(224, **PLAIN)
+    y, x = np.mgrid[0:512, 0:512] / 511
+    smooth = np.stack([0.2 + 0.5 * x, 0.3 + 0.4 * y, 0.5 + 0.3 * np.sin(6 * x * y)], -1)
+    flat = tensor_of((smooth * 255).astype(np.uint8))
+    assert (exact(flat) - soft(flat)).abs().max() < 1.5 / 255
+    for side in (64, 256):
+        worst = tensor_of(noise(side, side))
+        difference = (exact(worst) - soft(worst)).abs()
+        assert 1.5 / 255 < difference.max() < 0.13
+        assert difference.mean() < 0.002
+
+
+def test_images_that_ask_for_a_gradient_get_one() -> None:
+    pil = Preprocess(32, engine="pil")
+    images = tensor_of(noise(64, 64)).requires_grad_()
+    pil(images).square().sum().backward()
+    assert images.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert torch.equal(pil(images), pil(images.detach()))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 4, 32, 32), (1, 3, 0, 5), (1, 3, 3, 500)])
+def test_what_is_no_rgb_image_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="cannot be scored"):
+        Preprocess(32)(torch.zeros(shape))

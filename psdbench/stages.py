@@ -1,0 +1,126 @@
+"""What the stages of a job do: optimize, render, score; each writes its files and names them.
+
+Which of them a job still needs is asked here too; when they run and what makes them count is in `psdbench.job`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from psdbench import registry
+from psdbench.budget import Budget
+from psdbench.store import atomic
+from psdbench.store.manifest import FileRecord, read_json
+from psdbench.store.table import SCORES
+
+if TYPE_CHECKING:
+    from psdbench.config import JobSpec
+    from psdbench.job import Models, Task, Watch
+
+STAGE_ORDER = ("optimize", "render", "score")
+COST = "cost.json"
+
+
+def stage_order(spec: JobSpec) -> tuple[str, ...]:
+    """The stages of a job: renders made elsewhere are taken over instead of being rendered, nothing is optimised."""
+    return STAGE_ORDER[1:] if spec.foreign else STAGE_ORDER
+
+
+def outdated(task: Task, files: dict[str, FileRecord], models: Models) -> str:
+    """The stage from which a job with all its files is to be done again, empty when none is.
+
+    Scores are missing, or scores of the geometry, which older versions did not store beside the renders.
+    """
+    lacking = unscored(task.folder, task.metrics, models)
+    if not lacking:
+        return ""
+    from psdbench.evaluate import GEOMETRY
+
+    asks = any(hasattr(models.scorer(name), "score_asset") for name in lacking)
+    return "render" if asks and GEOMETRY not in files and not task.spec.foreign else "score"
+
+
+def unscored(folder: Path, metrics: Iterable[str], models: Models) -> list[str]:
+    """The metrics whose scores are not there, or were made with other weights."""
+    have = read_json(folder / SCORES) or {}
+    return [m for m in metrics if have.get(m, {}).get("sha256") != models.scorer(m).sha256]
+
+
+def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
+    import torch
+
+    from psdbench.optimize import TraceRow, optimize
+
+    spec, name = task.spec, task.folder.name
+    budget = Budget.of(spec.protocol.optimize)
+
+    def report(row: TraceRow) -> None:
+        watch.step(name, row.step + 1, budget.expected_steps(row.step, row.progress))
+
+    method = registry.planned_method(spec.method, spec.plugin)(**spec.params)
+    reward = models.scorer(spec.protocol.reward.id) if spec.protocol.reward else None
+    prior = models.prior(spec.protocol.prior, spec.lora)
+    result = optimize(spec, prior, method, reward, task.folder, report, watch.should_stop)
+    cost = {
+        **asdict(result.counters),
+        "seconds": result.seconds,
+        "seconds_by_part": result.seconds_by_part,
+        "steps": len(result.trace),
+        "gradient_rms_median": median(row.gradient_rms for row in result.trace),
+        "peak_memory_mb": peak_memory_mb(models.device),
+        "threads": torch.get_num_threads(),
+    }
+    atomic.write_json(task.folder / COST, cost)
+    return (*result.files, COST)
+
+
+def _render(task: Task, models: Models, watch: Watch) -> Iterable[str]:
+    if task.spec.foreign:
+        from psdbench.foreign import take_over
+
+        return take_over(task.spec, task.folder)
+    from psdbench.evaluate import render_asset
+
+    return render_asset(task.spec, task.folder, models.device)
+
+
+def _score(task: Task, models: Models, watch: Watch) -> Iterable[str]:
+    """Score with the metrics that are missing; the scores that are there already stay."""
+    from psdbench.evaluate import read_asset_views
+    from psdbench.foreign import rig
+    from psdbench.scorers.asset import score_views
+
+    scores = read_json(task.folder / SCORES) or {}
+    views = read_asset_views(task.folder, task.spec.prompt, rig(task.spec))
+    for name in unscored(task.folder, task.metrics, models):
+        watch.check()
+        scorer = models.scorer(name)
+        scores[name] = {
+            "sha256": scorer.sha256,
+            "higher_is_better": scorer.higher_is_better,
+            "values": score_views(scorer, views),
+        }
+    atomic.write_json(task.folder / SCORES, scores)
+    return [SCORES]
+
+
+STAGES: dict[str, Callable[[Task, Models, Watch], Iterable[str]]] = {
+    "optimize": _optimize,
+    "render": _render,
+    "score": _score,
+}
+
+
+def peak_memory_mb(device: str) -> float:
+    """The most memory this process has held so far, in MB: on the GPU when it computes there."""
+    if device == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated() / 2**20)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
