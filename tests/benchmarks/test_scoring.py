@@ -1,0 +1,235 @@
+"""Seconds for each of 64 renders under all official scorers: together, and one by one as the packages' READMEs show.
+
+The official packages cannot be installed beside each other, so the other side restates with the same classes and
+the same random weights what their READMEs do for an image and a prompt: each of LAION's predictor, ImageReward,
+PickScore, CLIP score (three models) and HPS (v2.0 and v2.1) opens the file, preprocesses it, encodes image and
+prompt, one image at a time; `hpsv2.score` also reads its checkpoint from the disk at every call. What a README loads
+once is loaded once here too.
+
+On a CPU the arithmetic of the towers takes nearly all the time, and batches do not make it less, so the CPU case is
+about what is around it: the towers have an eighth of their width and four layers, but all their inputs, patches and
+words. `-m gpu` measures the official sizes on a GPU, in single precision; it writes 12 GB of random checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from psdbench.scorers import load_scorer
+from psdbench.scorers.asset import AssetViews, eyes, score_views
+from psdbench.scorers.eye import look
+from psdbench.scorers.head import LAION_WIDTHS, ScoreHead
+from psdbench.scorers.image_reward import BlipReward
+from psdbench.scorers.pictures import read_picture
+from psdbench.world.training.tokenizers import save_bert_tokenizer, save_clip_tokenizer
+
+ASSETS, VIEWS, SIDE = 8, 8, 512
+AIM = 5.0
+"""times fewer seconds for each image"""
+CLIPS = {
+    "clip_vit_l14": (1024, 24, 14, 768, 12),
+    "clip_vit_b32": (768, 12, 32, 512, 12),
+    "clip_vit_b16": (768, 12, 16, 512, 12),
+    "pickscore_v1": (1280, 32, 14, 1024, 24),
+    "hps_v2.0": (1280, 32, 14, 1024, 24),
+    "hps_v2.1": (1280, 32, 14, 1024, 24),
+}
+"""width and layers of the vision tower, its patches, width and layers of the text tower"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much smaller than the official ones the networks are."""
+
+    device: str
+    narrower: int = 1
+    layers: int | None = None
+    words: int = 49408
+
+    def tower(self, width: int, layers: int) -> dict[str, int]:
+        """The fields that transformers' CLIP, BLIP and BERT share."""
+        width //= self.narrower
+        return {
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_hidden_layers": self.layers or layers,
+            "num_attention_heads": max(1, width // 64),
+        }
+
+
+SIZES = [
+    pytest.param(Size("cpu", 8, 4), id="narrow-cpu"),
+    pytest.param(Size("cuda"), id="official-gpu", marks=pytest.mark.gpu),
+]
+
+
+def write_weights(root: Path, size: Size) -> None:
+    """A folder of random weights for every official scorer."""
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    for name, (width, layers, patch, text_width, text_layers) in CLIPS.items():
+        text = {
+            **size.tower(text_width, text_layers),
+            "vocab_size": size.words,
+            "max_position_embeddings": 77,
+        }
+        vision = {**size.tower(width, layers), "image_size": 224, "patch_size": patch}
+        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=text["hidden_size"])
+        folder = root / name
+        save_clip_tokenizer(folder)
+        half = {key: value.half() for key, value in CLIPModel(config).state_dict().items()}
+        torch.save({"state_dict": half}, folder / "random.pt")
+        write_settings(folder, config=config.to_dict())
+    folder = root / "image_reward_v1.0"
+    save_bert_tokenizer(folder)
+    blip = {
+        "vision_config": {**size.tower(1024, 24), "image_size": 224, "patch_size": 16},
+        "text_config": {
+            **size.tower(768, 12),
+            "vocab_size": min(size.words, 30524),
+            "max_position_embeddings": 512,
+        },
+        "mlp": [768 // size.narrower, *LAION_WIDTHS],
+        "mean": 0.0,
+        "std": 1.0,
+    }
+    torch.save(BlipReward(blip).state_dict(), folder / "random.pt")
+    write_settings(folder, config=blip)
+    head = ScoreHead([768 // size.narrower, *LAION_WIDTHS]).state_dict()
+    write_settings(root / "aesthetic_laion_v2")
+    torch.save(head, root / "aesthetic_laion_v2" / "random.pt")
+
+
+SETTINGS = {"weights": "random.pt", "layout": "plain"}
+
+
+def write_settings(folder: Path, **settings: Any) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "score.json").write_text(json.dumps({**settings, **SETTINGS}))
+
+
+@pytest.fixture(params=SIZES)
+def scorers(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every official scorer of one picture."""
+    if request.param.device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    monkeypatch.setenv("PSDBENCH_WEIGHTS", str(tmp_path))
+    measured = not request.config.getoption("benchmark_disable")
+    write_weights(
+        tmp_path, request.param if measured else replace(request.param, narrower=32, layers=1, words=1000)
+    )
+    names = ("aesthetic_laion_v2", "image_reward_v1.0", *CLIPS)
+    return [load_scorer(name, request.param.device) for name in names]
+
+
+@pytest.fixture
+def renders(tmp_path: Path) -> dict[str, list[Path]]:
+    """The pictures of each prompt: smooth ones, which a PNG file holds as it holds renders."""
+    noise = torch.rand(ASSETS * VIEWS, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.interpolate(noise, (SIDE, SIDE), mode="bicubic").clamp(0, 1)
+    paths = []
+    for number, image in enumerate(smooth):
+        pixels = image.mul(255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        paths.append(tmp_path / f"{number}.png")
+    return {f"a red cube, number {i}": paths[i * VIEWS : (i + 1) * VIEWS] for i in range(ASSETS)}
+
+
+def together(scorers: Sequence[Any], renders: dict[str, list[Path]]) -> dict[str, list[float | None]]:
+    """As `psdbench score` does it."""
+    assets = [
+        AssetViews(prompt, torch.stack([read_picture(path) for path in paths]))
+        for prompt, paths in renders.items()
+    ]
+    look(eyes(scorers), assets)
+    return {
+        scorer.id: [value for views in assets for value in score_views(scorer, views)] for scorer in scorers
+    }
+
+
+@torch.no_grad()
+def as_the_readmes(scorer: Any, path: Path, prompt: str) -> Tensor:
+    """One image and one prompt, from the file to the score."""
+    if scorer.id.startswith("hps"):
+        checkpoint = torch.load(scorer.folder / "random.pt", map_location=scorer.device, weights_only=True)
+        scorer.tower.model.load_state_dict(checkpoint["state_dict"])
+    pixels = scorer.eye.pixels(read_picture(path)[None])
+    if scorer.id.startswith("image_reward"):
+        tokens = scorer.read([prompt]).to(scorer.device)
+        return scorer.model(pixels, tokens["input_ids"], tokens["attention_mask"])
+    model = scorer.tower.model
+    seen = torch.nn.functional.normalize(model.get_image_features(pixels).pooler_output, dim=-1)
+    if scorer.id.startswith("aesthetic"):
+        return scorer.head(seen)
+    ids = scorer.tower.read([prompt])["input_ids"].to(scorer.device)
+    said = torch.nn.functional.normalize(model.get_text_features(ids).pooler_output, dim=-1)
+    cosine = (seen * said).sum(-1)
+    if scorer.id.startswith("clip"):
+        return (100 * cosine).clamp(min=0)
+    return cosine * model.logit_scale.exp() if scorer.id.startswith("pickscore") else cosine
+
+
+def one_by_one(scorers: Sequence[Any], renders: dict[str, list[Path]]) -> dict[str, list[float]]:
+    """As the packages' READMEs show."""
+    pairs = [(path, prompt) for prompt, paths in renders.items() for path in paths]
+    return {
+        scorer.id: [as_the_readmes(scorer, path, prompt).item() for path, prompt in pairs]
+        for scorer in scorers
+    }
+
+
+def timed(call: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+    """Seconds and result."""
+    start = time.perf_counter()
+    result = call(*args)
+    return time.perf_counter() - start, result
+
+
+def test_scores_together_and_one_by_one(
+    scorers: list[Any], renders: dict[str, list[Path]], benchmark: Any
+) -> None:
+    few = {prompt: paths[:1] for prompt, paths in list(renders.items())[:2]}
+    renders = renders if benchmark.enabled else few
+    together(scorers, few)  # loads the weights
+    rounds = list[float]()
+
+    def run() -> dict[str, list[float | None]]:
+        for scorer in scorers:
+            if hasattr(scorer, "tower"):
+                scorer.tower._texts.clear()  # every round reads its prompts
+        seconds, scores = timed(together, scorers, renders)
+        rounds.append(seconds)
+        return scores
+
+    assert (
+        len(set(eyes(scorers))) == len(scorers) - 1
+    )  # the aesthetic head shares the tower of the CLIP score
+    ours = benchmark.pedantic(run, rounds=3 if benchmark.enabled else 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    theirs_seconds, theirs = timed(one_by_one, scorers, renders)
+    for name in ours:
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=2e-4), name
+    images = sum(map(len, renders.values()))
+    ratio = theirs_seconds / min(rounds)
+    benchmark.extra_info.update(
+        images=images,
+        ms_per_image=1e3 * min(rounds) / images,
+        ms_per_image_one_by_one=1e3 * theirs_seconds / images,
+        ratio=ratio,
+        peak_rss_mb=peak,
+    )
+    print({key: round(value, 1) for key, value in benchmark.extra_info.items()})
+    if benchmark.enabled:
+        assert ratio >= AIM
