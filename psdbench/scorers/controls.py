@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from psdbench.cameras import CameraConfig, Cameras, evaluation_rig
-from psdbench.scorers.asset import AssetViews, score_views
+from psdbench.scorers.asset import AssetViews, eyes, score_views
 from psdbench.scorers.declared import GOOD, Outcome, sees
+from psdbench.scorers.eye import look
 
 if TYPE_CHECKING:
     from psdbench.scorers import Scorer
@@ -42,6 +43,7 @@ def judge(scorer: Scorer, controls: Sequence[Mapping[str, AssetViews]]) -> Outco
     A fault without a score counts as seen: nothing will be reported of it. A good asset without one does not.
     """
     asked = (GOOD, *sees(scorer.id))
+    look(eyes([scorer]), [each[name] for each in controls for name in asked if name in each])
     tables = [
         {name: _mean(score_views(scorer, each[name])) for name in asked if name in each} for each in controls
     ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from official_folders import FILES, write_hps, write_hub_clip, write_image_reward, write_settings
+from official_folders import FILES, SMALL, write_hps, write_hub_clip, write_image_reward, write_settings
 from reference_networks import OpenClip, image_reward, image_reward_state
 
 from psdbench.errors import EnvironmentProblem
@@ -113,6 +113,18 @@ def test_another_head_than_the_published_one_is_refused(damaged: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="bytes instead of 3714759") as caught:
         _ = load_scorer("aesthetic_laion_v2").head  # type: ignore[attr-defined]
     assert "psdbench prefetch --metrics aesthetic_laion_v2" in caught.value.remedy
+
+
+def test_janus_looks_with_the_official_clip(damaged: Path, clip_folder: Path) -> None:
+    folder = damaged / "clip_vit_l14"
+    write_hub_clip(folder, "small.bin", clip_folder)
+    write_settings(folder, weights="small.bin", preprocess=SMALL)
+    janus, clip = load_scorer("janus_clip_vit_l14"), load_scorer("clip_vit_l14")
+    assert janus.eye is clip.eye  # type: ignore[attr-defined]
+    before = janus.sha256
+    assert before != clip.sha256
+    change(folder, "small.bin", lambda state: state["logit_scale"].add_(1))
+    assert load_scorer("janus_clip_vit_l14").sha256 != before
 
 
 LAYOUTS = {
