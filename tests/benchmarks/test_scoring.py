@@ -80,31 +80,28 @@ SIZES = [
 
 def write_weights(root: Path, size: Size) -> None:
     """A folder of random weights for every official scorer."""
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     torch.manual_seed(0)
     for name, (width, layers, patch, text_width, text_layers) in CLIPS.items():
-        text = {
-            **size.tower(text_width, text_layers),
-            "vocab_size": size.words,
-            "max_position_embeddings": 77,
-        }
-        vision = {**size.tower(width, layers), "image_size": 224, "patch_size": patch}
-        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=text["hidden_size"])
         folder = root / name
         save_clip_tokenizer(folder)
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        text = {**size.tower(text_width, text_layers), **ends, "vocab_size": size.words}
+        text["max_position_embeddings"] = 77
+        vision = {**size.tower(width, layers), "image_size": 224, "patch_size": patch}
+        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=text["hidden_size"])
         half = {key: value.half() for key, value in CLIPModel(config).state_dict().items()}
         torch.save({"state_dict": half}, folder / "random.pt")
         write_settings(folder, config=config.to_dict())
     folder = root / "image_reward_v1.0"
     save_bert_tokenizer(folder)
+    ends = {"bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3, "pad_token_id": 0}
+    reader = {**size.tower(768, 12), **ends, "vocab_size": min(size.words, 30524)}
     blip = {
         "vision_config": {**size.tower(1024, 24), "image_size": 224, "patch_size": 16},
-        "text_config": {
-            **size.tower(768, 12),
-            "vocab_size": min(size.words, 30524),
-            "max_position_embeddings": 512,
-        },
+        "text_config": {**reader, "max_position_embeddings": 512},
         "mlp": [768 // size.narrower, *LAION_WIDTHS],
         "mean": 0.0,
         "std": 1.0,
@@ -125,12 +122,11 @@ def write_settings(folder: Path, **settings: Any) -> None:
 
 
 @pytest.fixture(params=SIZES)
-def size(request: pytest.FixtureRequest) -> Size:
+def size(request: pytest.FixtureRequest, benchmark: Any) -> Size:
     """The networks of a case; where nothing is measured, still smaller ones."""
     if request.param.device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    measured = not request.config.getoption("benchmark_disable")
-    return request.param if measured else replace(request.param, narrower=32, layers=1, words=1000)
+    return request.param if benchmark.enabled else replace(request.param, narrower=32, layers=1, words=1000)
 
 
 @pytest.fixture
