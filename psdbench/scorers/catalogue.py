@@ -35,7 +35,7 @@ _AESTHETIC = "looks of the image alone"
 _PREFERENCE = "preference given the prompt"
 _AGREEMENT = "agreement of image and prompt"
 _JANUS = "how much opposite views both claim to be the front"
-_DEVIATIONS = "standard deviations of its training data"
+_DEVIATIONS = "standard deviations"
 
 
 def _clip(name: str, summary: str) -> Listing:
