@@ -17,14 +17,13 @@ from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult, Diverged
 from psdbench.export.turntable import to_picture, write_turntable
 from psdbench.particles import ASSET, load_asset
-from psdbench.scorers.asset import AssetViews, score_views
+from psdbench.scorers.asset import AssetViews
 from psdbench.scorers.pictures import read_picture
 from psdbench.store import atomic
 from psdbench.trace import steps_done
 
 if TYPE_CHECKING:
     from psdbench.representations import Representation
-    from psdbench.scorers import Scorer
 
 RENDERS, TURNTABLE = "renders", "turntable.mp4"
 GEOMETRY = f"{RENDERS}/geometry.safetensors"
@@ -122,14 +121,3 @@ def read_asset_views(folder: Path, prompt: str, cameras: Cameras | None) -> Asse
         None if opacity is None else opacity[:, None].float() / 255,
         None if depth is None else depth[:, None].float(),
     )
-
-
-def score_renders(
-    folder: Path, scorers: Sequence[Scorer], prompt: str, cameras: Cameras | None
-) -> dict[str, list[float | None]]:
-    """Score the stored renders, seen from `cameras` [V]: by scorer id one value per view, None for no score.
-
-    A scorer that reads view words gets them in its captions. Raises CorruptResult for unusable renders.
-    """
-    views = read_asset_views(folder, prompt, cameras)
-    return {scorer.id: score_views(scorer, views) for scorer in scorers}

@@ -59,6 +59,7 @@ def find_assets(folder: Path, prompts: Sequence[str] | None = None) -> list[Asse
             "pass a run, results/NAME, or a folder in a layout that psdbench score --help names",
         )
     assets = sorted(found, key=lambda asset: (asset.method, asset.prompt, asset.seed))
+    _refuse_missing_views(assets)
     for one, other in pairwise(assets):
         if (one.method, one.prompt, one.seed) == (other.method, other.prompt, other.seed):
             raise UsageError(
@@ -66,6 +67,23 @@ def find_assets(folder: Path, prompts: Sequence[str] | None = None) -> list[Asse
                 "take one of them out of the folder",
             )
     return assets
+
+
+def _refuse_missing_views(assets: Sequence[Asset]) -> None:
+    """UsageError for an asset with fewer views than another of its method, whose last ones may be missing."""
+    fullest: dict[str, Asset] = {}
+    for asset in assets:
+        fullest.setdefault(asset.method, asset)
+        if len(asset.files) > len(fullest[asset.method].files):
+            fullest[asset.method] = asset
+    for asset in assets:
+        full = fullest[asset.method]
+        if len(asset.files) < len(full.files):
+            raise UsageError(
+                f"{asset.files[0].parent} has {len(asset.files)} views, and {full.files[0].parent} of the same "
+                f"method has {len(full.files)}",
+                "render the missing views, or take the asset out of the folder",
+            )
 
 
 def _plain(folder: Path, prompts: Sequence[str] | None) -> Iterator[Asset]:
@@ -102,10 +120,12 @@ def _prompts(folder: Path) -> list[str]:
 
 
 def prompt_list(path: Path) -> list[str]:
-    """The prompts of a file by their number; UsageError when one is there twice, which would shift the others."""
+    """The prompts of a file by their number; UsageError for one that is empty or there twice and shifts the others."""
     found = read_prompts([str(path)])
     if found.notes:
-        raise UsageError(found.notes[0].removesuffix(", dropped"), "every prompt must be there once")
+        raise UsageError(
+            found.notes[0].removesuffix(", dropped"), "every prompt must be there once, and say something"
+        )
     return list(found.texts)
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -20,7 +21,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from psdbench import registry
 from psdbench.config import JobSpec, LoraRef, PriorRef
 from psdbench.errors import Diverged, EnvironmentProblem, Interrupted
-from psdbench.stages import COST, STAGE_ORDER, STAGES, outdated, stage_order
+from psdbench.scorers import load_scorer
+from psdbench.stages import (
+    SCORE,
+    STAGE_ORDER,
+    STAGES,
+    look_together,
+    outdated,
+    score,
+    stage_order,
+    stored_views,
+)
 from psdbench.store import atomic
 from psdbench.store.manifest import FileRecord, Manifest, Status, record, write_manifest, write_stages
 from psdbench.store.recover import recover
@@ -29,8 +40,7 @@ from psdbench.store.run import claim
 if TYPE_CHECKING:
     from psdbench.priors import Prior
     from psdbench.scorers import Scorer
-
-__all__ = ["COST", "Event", "Models", "Outcome", "Task", "Watch", "commit_lost", "execute", "settle"]
+    from psdbench.scorers.asset import AssetViews
 
 LOG = "log.txt"
 
@@ -105,8 +115,46 @@ class Models:
     def scorer(self, full_id: str) -> Scorer:
         """A scorer; its weights are read on first use."""
         if full_id not in self._scorers:
-            self._scorers[full_id] = registry.make_scorer(full_id, self.device)
+            self._scorers[full_id] = load_scorer(full_id, self.device)
         return self._scorers[full_id]
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """A job that this process has claimed, on its way to its end."""
+
+    task: Task
+    files: dict[str, FileRecord]
+    stages: list[str]
+    """to be done"""
+    outcome: Outcome | None = None
+    views: AssetViews | None = None
+    """its renders, once they are stored"""
+
+    @contextmanager
+    def own_risk(self) -> Iterator[None]:
+        """What goes wrong with the job itself within the block is its outcome; what concerns all is raised."""
+        try:
+            yield
+        except Diverged as error:
+            self.end("diverged", error.reason, error.step)
+        except (Interrupted, EnvironmentProblem) as error:
+            _log(self.task.folder, str(error))
+            raise
+        except Exception as error:  # a job's own failure is its result; the others go on
+            _log(self.task.folder, traceback.format_exc())
+            self.end("failed", f"{type(error).__name__}: {error}")
+
+    def done(self, stage: str, made: Iterable[str]) -> None:
+        """Keep the files that a stage has made."""
+        self.files.update(record(self.task.folder, made, stage))
+        write_stages(self.task.folder, self.files)
+        _log(self.task.folder, f"{stage} done")
+
+    def end(self, status: Status, reason: str = "", step: int | None = None) -> None:
+        """Commit the job."""
+        _commit(self.task, status, self.files, reason, step)
+        self.outcome = Outcome(self.task.folder.name, status, True, reason, step)
 
 
 def execute(task: Task, models: Models, watch: Watch) -> Outcome:
@@ -114,16 +162,60 @@ def execute(task: Task, models: Models, watch: Watch) -> Outcome:
 
     Raises Interrupted when a stop is wished, EnvironmentProblem when the disk or the weights fail.
     """
-    name = task.folder.name
-    with claim(task.folder) as mine:
-        if not mine:
-            return Outcome(name, "busy")
-        atomic.sweep(task.folder)
-        files, stages, settled = _inspect(task, models, watch)
-        if settled:
-            return settled
-        watch.report(Event("start", name))
-        return _work(task, models, watch, files, stages)
+    return execute_together([task], models, watch)[0]
+
+
+def execute_together(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:
+    """`execute` for several jobs, whose renders are in memory and seen by the metrics together; outcomes in order.
+
+    No number depends on which jobs these are, but for the rounding of a matrix product of another size (1e-6).
+    """
+    with ExitStack() as claims:
+        begun = [_begin(task, claims, models, watch) for task in tasks]
+        attempts = [each for each in begun if isinstance(each, _Attempt)]
+        for attempt in attempts:
+            with attempt.own_risk():
+                _make_renders(attempt, models, watch)
+        seen = [(each.task, each.views) for each in attempts if each.views is not None]
+        look_together(seen, models, watch)
+        for attempt in attempts:
+            if attempt.outcome is None:
+                with attempt.own_risk():
+                    if attempt.views is not None:
+                        attempt.done(SCORE, score(attempt.task, attempt.views, models, watch))
+                    attempt.end("finished")
+            if attempt.outcome and attempt.outcome.status == "finished":
+                _tidy(attempt.task)
+        return [_outcome(each) for each in begun]
+
+
+def _begin(task: Task, claims: ExitStack, models: Models, watch: Watch) -> _Attempt | Outcome:
+    """A claimed job with something to do, or the outcome of one without, or of another process's."""
+    if not claims.enter_context(claim(task.folder)):
+        return Outcome(task.folder.name, "busy")
+    atomic.sweep(task.folder)
+    files, stages, settled = _inspect(task, models, watch)
+    if settled:
+        return settled
+    watch.report(Event("start", task.folder.name))
+    return _Attempt(task, files, stages)
+
+
+def _make_renders(attempt: _Attempt, models: Models, watch: Watch) -> None:
+    """All stages before the scores, and the renders that are to be scored."""
+    for stage in attempt.stages:
+        watch.check()
+        if stage == SCORE:
+            attempt.views = stored_views(attempt.task)
+        else:
+            attempt.done(stage, STAGES[stage](attempt.task, models, watch))
+
+
+def _outcome(each: _Attempt | Outcome) -> Outcome:
+    if isinstance(each, Outcome):
+        return each
+    assert each.outcome is not None  # every attempt ends, or an exception has left
+    return each.outcome
 
 
 def settle(task: Task, models: Models, watch: Watch) -> Outcome | None:
@@ -159,33 +251,6 @@ def commit_lost(task: Task, reason: str) -> Outcome:
         if mine:
             _commit(task, "failed", {}, reason)
     return Outcome(task.folder.name, "failed", True, reason)
-
-
-def _work(
-    task: Task, models: Models, watch: Watch, files: dict[str, FileRecord], stages: list[str]
-) -> Outcome:
-    name = task.folder.name
-    try:
-        for stage in stages:
-            watch.check()
-            made = STAGES[stage](task, models, watch)
-            files.update(record(task.folder, made, stage))
-            write_stages(task.folder, files)
-            _log(task.folder, f"{stage} done")
-        _commit(task, "finished", files)
-    except Diverged as error:
-        _commit(task, "diverged", files, error.reason, error.step)
-        return Outcome(name, "diverged", True, error.reason, error.step)
-    except (Interrupted, EnvironmentProblem) as error:
-        _log(task.folder, str(error))
-        raise
-    except Exception as error:  # a job's own failure is its result; the others go on
-        _log(task.folder, traceback.format_exc())
-        reason = f"{type(error).__name__}: {error}"
-        _commit(task, "failed", files, reason)
-        return Outcome(name, "failed", True, reason)
-    _tidy(task)
-    return Outcome(name, "finished")
 
 
 def _stages_to_do(task: Task, files: dict[str, FileRecord], models: Models) -> list[str]:

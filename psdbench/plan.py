@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psdbench import registry
+from psdbench import registry, weights
 from psdbench.config import JobSpec, Protocol
 from psdbench.errors import EnvironmentProblem, UsageError, unknown
+from psdbench.metrics import default_metrics, left_out, metric_id, require_weights, scorer_ref, weights_of
 from psdbench.prompts import STDIN, PromptSet, check_world, read_prompts
+from psdbench.scorers import load_scorer
 from psdbench.settings import RunConfig, parse_budget, seed_list, table_class
 from psdbench.strict import build
 
@@ -60,6 +62,9 @@ def make_plan(config: RunConfig) -> Plan:
         for name, ref in plugins.items()
         if ref
     ]
+    if not config.metrics and (absent := left_out(config.prior)):
+        command = weights.fetch_command(weights.with_needs(weights_of(absent)))
+        notes.append(f"not scored with {', '.join(absent)}, whose weights are not here: {command}")
     if lora:
         notes.append(f"prior finetuned as '{lora.name}' on {lora.reward.id} (sha256 {lora.sha256[:12]})")
     return Plan(jobs, metrics, _out(config, prompts, protocol), tuple(notes))
@@ -103,7 +108,7 @@ def _protocol(config: RunConfig) -> Protocol:
     reward = _reward(config)
     return Protocol(
         prior=registry.prior_ref(config.prior),
-        reward=registry.scorer_ref(reward) if reward else None,
+        reward=scorer_ref(reward) if reward else None,
         representation=config.representation,
         representation_params=resolve_params(
             config.representation, config.tables.get(config.representation, {})
@@ -128,12 +133,14 @@ def _reward(config: RunConfig) -> str | None:
         return f"{registry.REWARD}_{registry.WORLD}" if config.prior == registry.WORLD else None
     if config.reward == "none":
         return None
-    return registry.with_weights(registry.metric_id(config.reward, config.prior))
+    full_id = metric_id(config.reward, config.prior)
+    require_weights([full_id])
+    return full_id
 
 
 def _check_reward(params: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> None:
     """Refuse methods that ask their reward for more than it has, be it because of how they are set."""
-    reward = protocol.reward and registry.make_scorer(protocol.reward.id)
+    reward = protocol.reward and load_scorer(protocol.reward.id)
     for name, given in params.items():
         cls = registry.method_class(name)
         if cls.needs_reward and reward is None:
@@ -156,11 +163,12 @@ def _as_set(cls: type[Any], given: Mapping[str, Any]) -> str:
 
 def _metrics(config: RunConfig) -> tuple[str, ...]:
     if not config.metrics:
-        return tuple(registry.default_metrics(config.prior))
+        return tuple(default_metrics(config.prior))
     if list(config.metrics) == ["none"]:
         return ()
-    ids = dict.fromkeys(registry.metric_id(name, config.prior) for name in config.metrics)
-    return tuple(map(registry.with_weights, ids))  # before hours are spent on what cannot be scored
+    ids = dict.fromkeys(metric_id(name, config.prior) for name in config.metrics)
+    require_weights(ids)  # before hours are spent on what cannot be scored
+    return tuple(ids)
 
 
 def _out(config: RunConfig, prompts: PromptSet, protocol: Protocol) -> Path:

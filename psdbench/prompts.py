@@ -1,7 +1,8 @@
 """Prompt files: one prompt a line with ``#`` comments, or JSON lists; errors name file and line.
 
 JSON is a list of texts or an object of such lists, as threestudio's prompt_library.json
-(``{"dreamfusion": [...]}``). Prompts are NFC-normalised, blanks collapsed, duplicates dropped with a note.
+(``{"dreamfusion": [...]}``). Prompts are NFC-normalised, blanks collapsed, duplicates dropped with a note,
+and so are empty texts in JSON, where they have a number.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ def read_prompts(sources: Sequence[str]) -> PromptSet:
         name, content = _content(source)
         count = 0
         for prompt in _parse(name, content):
-            count += 1
-            if prompt.text in seen:
+            count += bool(prompt.text)
+            if not prompt.text:
+                notes.append(f"{prompt.origin}: empty, dropped")
+            elif prompt.text in seen:
                 notes.append(f"{prompt.origin}: duplicate of {seen[prompt.text].origin}, dropped")
             else:
                 seen[prompt.text] = prompt
@@ -150,8 +153,7 @@ def _parse_json(name: str, content: str) -> Iterator[Prompt]:
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise UsageError(f"{where} is not a list of texts", "a list of texts, or an object of such lists")
         for index, text in enumerate(texts):
-            if text.strip():
-                yield _clean(text, f"{where}[{index}]")
+            yield _clean(text, f"{where}[{index}]")
 
 
 def _clean(line: str, origin: str) -> Prompt:

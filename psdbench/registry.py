@@ -1,7 +1,8 @@
-"""Names to methods, priors, representations and metrics. Nothing heavy is imported before it is asked for.
+"""Names to methods, priors and representations. Nothing heavy is imported before it is asked for.
 
 A method is a file in the package `psdbench.methods`: its name is the file's, nothing is registered by hand.
 Methods from outside, of --plugin files and installed packages, stand beside them (`psdbench.plugins`).
+Metrics by name: `psdbench.metrics`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from psdbench.errors import EnvironmentProblem, UsageError, unknown
 if TYPE_CHECKING:
     import torch
 
-    from psdbench.config import LoraRef, PluginRef, PriorRef, ScorerRef
+    from psdbench.config import LoraRef, PluginRef, PriorRef
     from psdbench.priors import Prior
-    from psdbench.scorers import Scorer
 
 METHODS_PACKAGE = "psdbench.methods"
 WORLD = "shapes"
@@ -228,72 +228,6 @@ def load_prior(ref: PriorRef, device: str, lora: LoraRef | None = None) -> Prior
         )
     folder = prior_folder(ref.folder or ref.name)
     return DiffusersPrior.load(folder, device, getattr(torch, ref.dtype), file)
-
-
-def metrics() -> dict[str, str]:
-    """Every metric's full id and what it measures."""
-    from psdbench.scorers import SCORERS
-
-    return {name: listing.summary for name, listing in SCORERS.items()}
-
-
-def metric_id(name: str, family: str) -> str:
-    """The full id of a metric's short or full name.
-
-    ``hps`` is ``hps_shapes`` with the shapes prior and ``hps_v2.1``, the newest official one, with any other.
-    """
-    from psdbench.scorers.official import SHORT
-
-    known = metrics()
-    full = f"{name}_{family}"
-    if name in known or full in known:
-        return name if name in known else full
-    if name in SHORT:
-        return SHORT[name]
-    shorts = {key.removesuffix(f"_{WORLD}") for key in known}
-    if name in shorts:
-        raise UsageError(
-            f"metric '{name}' has no version for this prior", f"give a full id: {', '.join(known)}"
-        )
-    raise unknown("metric", name, shorts | known.keys() | SHORT.keys())
-
-
-def default_metrics(family: str) -> list[str]:
-    """All metrics made for a family of priors."""
-    from psdbench.scorers import SCORERS
-
-    return [name for name, listing in SCORERS.items() if not listing.official] if family == WORLD else []
-
-
-def with_weights(full_id: str) -> str:
-    """The id itself; EnvironmentProblem that names each missing file where an official scorer lacks any."""
-    from psdbench import weights
-
-    weights.require([full_id])
-    return full_id
-
-
-def make_scorer(full_id: str, device: str = "cpu") -> Scorer:
-    """A scorer by its full id; its weights are read on first use."""
-    from psdbench.scorers import load_scorer
-
-    return load_scorer(full_id, device)
-
-
-def scorer_ref(full_id: str) -> ScorerRef:
-    """The identity of a reward: hashes its files, loads no model.
-
-    Raises EnvironmentProblem without the files, UsageError for a scorer of whole assets, which cannot steer.
-    """
-    from psdbench.config import ScorerRef
-
-    scorer = make_scorer(full_id)
-    if hasattr(scorer, "score_asset"):
-        raise UsageError(
-            f"'{full_id}' judges all views of an asset together, so it cannot steer what sees one at a time",
-            "choose a scorer of pictures: --reward hps",
-        )
-    return ScorerRef(full_id, scorer.sha256)
 
 
 def world_folder(part: str) -> Path:

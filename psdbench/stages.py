@@ -5,7 +5,7 @@ Which of them a job still needs is asked here too; when they run and what makes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from psdbench import registry
 from psdbench.budget import Budget
+from psdbench.errors import UsageError
 from psdbench.store import atomic
 from psdbench.store.manifest import FileRecord, read_json
 from psdbench.store.table import SCORES
@@ -20,8 +21,10 @@ from psdbench.store.table import SCORES
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
     from psdbench.job import Models, Task, Watch
+    from psdbench.scorers.asset import AssetViews
 
-STAGE_ORDER = ("optimize", "render", "score")
+SCORE = "score"
+STAGE_ORDER = ("optimize", "render", SCORE)
 COST = "cost.json"
 
 
@@ -41,7 +44,7 @@ def outdated(task: Task, files: dict[str, FileRecord], models: Models) -> str:
     from psdbench.evaluate import GEOMETRY
 
     asks = any(hasattr(models.scorer(name), "score_asset") for name in lacking)
-    return "render" if asks and GEOMETRY not in files and not task.spec.foreign else "score"
+    return "render" if asks and GEOMETRY not in files and not task.spec.foreign else SCORE
 
 
 def unscored(folder: Path, metrics: Iterable[str], models: Models) -> list[str]:
@@ -88,14 +91,39 @@ def _render(task: Task, models: Models, watch: Watch) -> Iterable[str]:
     return render_asset(task.spec, task.folder, models.device)
 
 
-def _score(task: Task, models: Models, watch: Watch) -> Iterable[str]:
-    """Score with the metrics that are missing; the scores that are there already stay."""
+def stored_views(task: Task) -> AssetViews:
+    """All that a job stores of how its asset looks; raises CorruptResult for renders that cannot be used."""
     from psdbench.evaluate import read_asset_views
     from psdbench.foreign import rig
+
+    return read_asset_views(task.folder, task.spec.prompt, rig(task.spec))
+
+
+def look_together(jobs: Sequence[tuple[Task, AssetViews]], models: Models, watch: Watch) -> None:
+    """Let the networks of the missing scores see the views of several jobs at once; nothing is scored yet.
+
+    What goes wrong with the images, or needs too much memory, goes wrong again where a job looks for itself, and
+    is then the outcome of that job alone.
+    """
+    from psdbench.scorers.asset import eyes
+    from psdbench.scorers.eye import look
+
+    alike: dict[tuple[str, ...], list[AssetViews]] = {}
+    for task, views in jobs:
+        alike.setdefault(tuple(unscored(task.folder, task.metrics, models)), []).append(views)
+    for lacking, group in alike.items():
+        networks = eyes(map(models.scorer, lacking))
+        try:
+            look(networks, group, between=watch.check)
+        except (UsageError, RuntimeError):
+            continue
+
+
+def score(task: Task, views: AssetViews, models: Models, watch: Watch) -> Iterable[str]:
+    """Score with the metrics that are missing; the scores that are there already stay."""
     from psdbench.scorers.asset import score_views
 
     scores = read_json(task.folder / SCORES) or {}
-    views = read_asset_views(task.folder, task.spec.prompt, rig(task.spec))
     for name in unscored(task.folder, task.metrics, models):
         watch.check()
         scorer = models.scorer(name)
@@ -111,8 +139,8 @@ def _score(task: Task, models: Models, watch: Watch) -> Iterable[str]:
 STAGES: dict[str, Callable[[Task, Models, Watch], Iterable[str]]] = {
     "optimize": _optimize,
     "render": _render,
-    "score": _score,
 }
+"""what makes the files of a stage, of one job; the last one, `score`, is done for several jobs together"""
 
 
 def peak_memory_mb(device: str) -> float:

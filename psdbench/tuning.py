@@ -22,11 +22,14 @@ from psdbench.budget import Budget
 from psdbench.config import JobSpec, ScorerRef, digest, identity
 from psdbench.defaults.spaces import Space, search_spaces
 from psdbench.errors import CorruptResult, UsageError
-from psdbench.job import COST, Task
+from psdbench.job import Task
+from psdbench.metrics import scorer_ref
 from psdbench.plan import Plan, make_plan, resolve_params
 from psdbench.prompts import read_prompts, shipped_sets
 from psdbench.report.results import Score
+from psdbench.scorers import load_scorer
 from psdbench.settings import RunConfig
+from psdbench.stages import COST
 from psdbench.stats import Estimate, estimate
 from psdbench.store import atomic
 from psdbench.store.manifest import read_json
@@ -214,8 +217,8 @@ def make_tuning(
         )
         for name, spec in first.items()
     }
-    objective, length = registry.scorer_ref(plan.metrics[0]), str(Budget.of(plan.protocol.optimize))
-    higher = registry.make_scorer(objective.id).higher_is_better
+    objective, length = scorer_ref(plan.metrics[0]), str(Budget.of(plan.protocol.optimize))
+    higher = load_scorer(objective.id).higher_is_better
     lora = plan.jobs[0].lora.sha256 if plan.jobs[0].lora else ""
     setup = Setup(tuple(prompts), tuple(seeds), objective, higher, plan.protocol.hash, length, lora)
     return Tuning(plan, setup, count, searched, studies)

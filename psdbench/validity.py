@@ -5,12 +5,13 @@ It is made after the jobs, from the weights that made the scores, and made again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psdbench import registry
 from psdbench.errors import CorruptResult
+from psdbench.scorers import load_scorer
 from psdbench.scorers.declared import VERSION, Outcome, sees
 from psdbench.store import atomic
 from psdbench.store.manifest import read_json
@@ -29,9 +30,12 @@ _done: dict[str, dict[str, Any]] = {}
 """what the scorers of this process, by their hash, made of the embedded world's controls, which never change"""
 
 
-def check_metrics(run: Path, metrics: Iterable[str], device: str = "cpu") -> None:
+def check_metrics(
+    run: Path, metrics: Iterable[str], scorer_of: Callable[[str], Scorer] = load_scorer
+) -> None:
     """Try the metrics of a run on its controls and write `controls.json`; what is there and current stays.
 
+    `scorer_of` brings the scorer of an id; one that has loaded them already saves reading the weights again.
     Nothing is written for a run without a finished job. Raises EnvironmentProblem when weights are missing.
     """
     asked = [name for name in dict.fromkeys(metrics) if sees(name)]
@@ -45,7 +49,7 @@ def check_metrics(run: Path, metrics: Iterable[str], device: str = "cpu") -> Non
     entries: dict[str, Any] = dict(stored.get("metrics", {}))
     controls: list[dict[str, AssetViews]] = []
     for name in asked:
-        scorer = registry.make_scorer(name, device)
+        scorer = scorer_of(name)
         if entries.get(name, {}).get("sha256") != scorer.sha256:
             controls = controls or _controls(source, finished)
             entries[name] = _entry(scorer, controls, source)

@@ -15,9 +15,10 @@ from torch import Tensor
 from psdbench.cameras import CameraConfig, evaluation_rig
 from psdbench.config import EvaluateConfig, JobSpec, PriorRef, Protocol
 from psdbench.errors import CorruptResult, Diverged
-from psdbench.evaluate import GEOMETRY, read_asset_views, read_views, render_asset, score_renders
+from psdbench.evaluate import GEOMETRY, read_asset_views, read_views, render_asset
 from psdbench.particles import ASSET
 from psdbench.registry import make_representation
+from psdbench.scorers.asset import score_views
 from psdbench.store import atomic
 from psdbench.trace import TraceRow, write_trace
 
@@ -104,10 +105,11 @@ def test_scores_are_of_the_stored_pictures(spec: JobSpec, tmp_path: Path) -> Non
     Image.new("RGB", (24, 24), (51, 51, 51)).save(tmp_path / "renders" / "view_04.png")
     rig = evaluation_rig(spec.protocol.cameras)
     plain, worded = Recorder("plain", False), Recorder("worded", True)
-    scores = score_renders(tmp_path, [plain, worded], spec.prompt, rig)
-    assert set(scores) == {"plain", "worded"}
-    assert scores["plain"][0] is None
-    assert scores["plain"][4] == pytest.approx(0.2)
+    views = read_asset_views(tmp_path, spec.prompt, rig)
+    scores = score_views(plain, views)
+    assert scores[0] is None
+    assert scores[4] == pytest.approx(0.2)
+    score_views(worded, views)
     assert torch.equal(plain.images, read_views(tmp_path))
     assert plain.prompts == ["a red cube"] * VIEWS
     assert worded.prompts[0] == "a red cube, front view"
@@ -142,7 +144,7 @@ def test_damaged_files_are_named(spec: JobSpec, tmp_path: Path) -> None:
     render_asset(spec, tmp_path)
     few = evaluation_rig(CameraConfig(rig_views=3))
     with pytest.raises(CorruptResult, match="9 views, not 4"):
-        score_renders(tmp_path, [], spec.prompt, few)
+        read_asset_views(tmp_path, spec.prompt, few)
     (tmp_path / "renders" / "view_02.png").write_bytes(b"not a picture")
     with pytest.raises(CorruptResult, match="view_02"):
         read_views(tmp_path)

@@ -35,29 +35,6 @@ def test_names_are_not_paths(name: str) -> None:
         registry.method_class(name)
 
 
-def test_short_metric_names_take_the_family_of_the_prior() -> None:
-    shorts = ["hps", "clip", "aesthetic", "image_reward"]
-    assert [registry.metric_id(name, "shapes") for name in shorts] == [f"{name}_shapes" for name in shorts]
-    assert registry.metric_id("hps_shapes", "sd15") == "hps_shapes"
-    assert registry.metric_id("true_preference", "shapes") == "true_preference"
-    official = ["hps_v2.1", "clip_vit_l14", "aesthetic_laion_v2", "image_reward_v1.0"]
-    assert [registry.metric_id(name, "sd15") for name in shorts] == official
-    assert registry.metric_id("pickscore", "shapes") == "pickscore_v1"
-    with pytest.raises(UsageError, match="'janus' has no version for this prior"):
-        registry.metric_id("janus", "sd15")
-    with pytest.raises(UsageError, match="unknown metric 'hsp'") as caught:
-        registry.metric_id("hsp", "shapes")
-    assert "did you mean 'hps" in caught.value.remedy
-
-
-def test_default_metrics_of_the_world() -> None:
-    embedded = {f"{name}_shapes" for name in ("hps", "clip", "aesthetic", "image_reward")}
-    truths = {"true_preference", "shape_accuracy", "ground_truth", "cube_outline"}
-    assets = {"consistency", "janus_shapes", "coverage", "floaters"}
-    assert set(registry.default_metrics("shapes")) == embedded | truths | assets
-    assert registry.default_metrics("sd15") == []
-
-
 def test_priors(tiny_prior_folder: Path, tmp_path: Path) -> None:
     ref = registry.prior_ref(str(tiny_prior_folder))
     assert ref.name == tiny_prior_folder.name
@@ -84,10 +61,7 @@ def test_a_changed_prior_is_noticed(tiny_prior_folder: Path, tmp_path: Path) -> 
 
 
 def test_names_need_no_torch() -> None:
-    code = (
-        "import sys; from psdbench import registry; registry.method_names(); registry.metrics();"
-        "registry.metric_id('hps', 'shapes'); print('torch' in sys.modules)"
-    )
+    code = "import sys; from psdbench import registry; registry.method_names(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -116,14 +116,15 @@ def models(prior: str | None, metrics: list[str]) -> Iterator[Check]:
     """The asked prior and metrics, or the embedded ones and what there is of the others; used once each."""
     from psdbench import registry
     from psdbench.launch.notes import quiet_libraries
+    from psdbench.metrics import default_metrics, metric_id
 
     quiet_libraries()
     if prior or metrics:
-        names = [registry.metric_id(name, registry.split_prior(prior or "")[0]) for name in metrics]
+        names = [metric_id(name, registry.split_prior(prior or "")[0]) for name in metrics]
         yield from _asked(prior, names)
         return
     yield _model("prior", registry.WORLD, _try_prior)
-    for name in registry.default_metrics(registry.WORLD):
+    for name in default_metrics(registry.WORLD):
         yield _model("metric", name, _try_metric)
     yield from _fetched()
 
@@ -132,6 +133,7 @@ def _asked(prior: str | None, names: list[str]) -> Iterator[Check]:
     """Every missing or wrong file of the entries that these need; what is complete is tried."""
     from psdbench import registry, weights
     from psdbench.cli.prefetch import needed_weights
+    from psdbench.metrics import weights_of
 
     entries = weights.with_needs(needed_weights(prior, names))
     found = {entry.name: weights.problems(entry, thorough=True) for entry in entries}
@@ -142,7 +144,7 @@ def _asked(prior: str | None, names: list[str]) -> Iterator[Check]:
     if prior and not found.get(registry.split_prior(prior)[0]):
         yield _model("prior", prior, _try_prior)
     for name in names:
-        if not any(found[entry.name] for entry in weights.with_needs([name])):
+        if not any(found[entry.name] for entry in weights.with_needs(weights_of([name]))):
             yield _model("metric", name, _try_metric)
 
 
@@ -179,10 +181,10 @@ def _try_metric(name: str) -> str:
     """Score a grey picture; the sha256 of the scorer's files."""
     import torch
 
-    from psdbench import registry
     from psdbench.cameras import CameraConfig, orbit
+    from psdbench.scorers import load_scorer
 
-    scorer = registry.make_scorer(name)
+    scorer = load_scorer(name)
     scorer.score(torch.full((1, 3, 64, 64), 0.5), [PROBE], orbit(1, 15, CameraConfig()))
     return scorer.sha256
 

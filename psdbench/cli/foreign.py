@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 DEFAULT_METRICS = ("coverage", "floaters")
 """those that need no weights, no cameras and no depth"""
-NEEDS_OURS = {"consistency": "the depth of the views", "ground_truth": "the evaluation cameras"}
+NEEDS_OURS = {
+    "consistency": "the depth of the views",
+    "ground_truth": "the evaluation cameras",
+    "cube_outline": "the evaluation cameras",
+}
 
 
 def foreign_tasks(
@@ -49,17 +53,17 @@ def foreign_tasks(
 
 def _metrics(names: Sequence[str]) -> tuple[str, ...]:
     """The full ids; UsageError for an unknown metric and for one that only our own renders can have."""
-    from psdbench import registry, weights
     from psdbench.errors import UsageError
+    from psdbench.metrics import metric_id, require_weights
 
-    ids = dict.fromkeys(registry.metric_id(name, "") for name in names or DEFAULT_METRICS)
+    ids = dict.fromkeys(metric_id(name, "") for name in names or DEFAULT_METRICS)
     for name in ids:
         if name in NEEDS_OURS:
             raise UsageError(
                 f"metric '{name}' needs {NEEDS_OURS[name]}, which renders made elsewhere do not have",
                 f"choose others, such as --metrics {','.join(DEFAULT_METRICS)}",
             )
-    weights.require(ids)
+    require_weights(ids)
     return tuple(ids)
 
 

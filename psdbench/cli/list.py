@@ -45,7 +45,8 @@ def list_names(
     if json:
         print_json(entries)
         return
-    print_columns([(entry["name"], entry["summary"]) for entry in entries])
+    row = _metric_row if kind == Kind.metrics else _row
+    print_columns([row(entry) for entry in entries])
     for entry in entries:
         if parameters := entry.get("parameters"):
             print(f"\n{entry['name']}: parameters for --set {entry['name']}.NAME=VALUE")
@@ -53,6 +54,10 @@ def list_names(
         if values := entry.get("values"):
             print(f"\n{entry['name']}: with such a prior, unless --config or an option says otherwise")
             print_columns([(v["name"], str(v["value"]), v["source"]) for v in values])
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    return entry["name"], entry["summary"]
 
 
 def methods() -> list[dict[str, Any]]:
@@ -130,10 +135,33 @@ def priors() -> list[dict[str, Any]]:
 
 
 def metrics() -> list[dict[str, Any]]:
-    """Every scorer by its full id."""
-    from psdbench.registry import metrics as known
+    """Every scorer by its full id, with direction, unit, range and what it needs beside the pictures."""
+    from psdbench.scorers.catalogue import SCORERS
 
-    return [{"name": name, "summary": text} for name, text in known().items()]
+    return [
+        {
+            "name": name,
+            "summary": listing.summary,
+            "higher_is_better": not listing.lower_is_better,
+            "unit": listing.unit,
+            "range": listing.range,
+            "needs": [
+                *(
+                    "shapes prompt" if need == "prompt" and listing.world_only else need
+                    for need in listing.needs
+                ),
+                *([f"weights {listing.weights}"] if listing.weights else []),
+            ],
+        }
+        for name, listing in SCORERS.items()
+    ]
+
+
+def _metric_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    """A metric on a line."""
+    better = "higher" if entry["higher_is_better"] else "lower"
+    needs = f"needs {', '.join(entry['needs'])}" if entry["needs"] else ""
+    return entry["name"], f"{better} is better", entry["range"], entry["unit"], needs, entry["summary"]
 
 
 def prompts() -> list[dict[str, Any]]:

@@ -52,11 +52,10 @@ def prefetch(prior: o.Prior = None, metrics: o.Metrics = None, json: o.Json = Fa
 def needed_weights(prior: str | None, metrics: Iterable[str]) -> list[str]:
     """The entries of `psdbench.weights` for a prior (a name or a path) and metrics; what is embedded has none."""
     from psdbench import registry
-    from psdbench.scorers import SCORERS
+    from psdbench.metrics import metric_id, weights_of
 
     base = registry.split_prior(prior)[0] if prior else ""
     if base and base not in registry.PRIORS:
         registry.prior_folder(base)  # refuses what is neither a name nor a folder
     fetched = [base] if base in registry.PRIORS and base != registry.WORLD else []
-    ids = [registry.metric_id(name, base) for name in metrics]
-    return fetched + [full_id for full_id in ids if SCORERS[full_id].official]
+    return fetched + weights_of(metric_id(name, base) for name in metrics)

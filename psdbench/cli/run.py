@@ -57,7 +57,7 @@ def run(
 
 def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     """Run a plan's jobs in its folder with progress on stderr."""
-    from psdbench.job import Task
+    from psdbench.job import Models, Task
     from psdbench.launch.local import run_jobs
     from psdbench.launch.progress import make_display
     from psdbench.launch.threads import default_workers
@@ -77,7 +77,7 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
         outcomes = run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
     finally:
         display.close()
-    check_metrics(plan.out, plan.metrics, device)
+    check_metrics(plan.out, plan.metrics, Models(device).scorer)
     return outcomes
 
 

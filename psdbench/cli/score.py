@@ -76,33 +76,44 @@ def score(
 
 
 def score_tasks(run: Path, tasks: list[Task], device: str, json: bool, quiet: bool) -> int:
-    """Execute tasks with progress on stderr, try their metrics on the controls; the exit code."""
+    """Execute tasks with progress on stderr, try their metrics on the controls; the exit code.
+
+    So many jobs at a time as have 64 views are in memory, and are seen by each network together.
+    """
+    from psdbench.batches import in_batches
     from psdbench.cli.run import summarise
     from psdbench.errors import Interrupted
-    from psdbench.job import Models, Watch
+    from psdbench.job import Event, Models, Watch
+    from psdbench.launch.notes import forwarded_warnings
     from psdbench.launch.progress import make_display
     from psdbench.launch.stop import STOPPING, StopRequest
     from psdbench.validity import check_metrics
 
     models, display = Models(device), make_display(len(tasks), quiet)
+
+    def note(text: str) -> None:
+        display.show(Event("note", "", text=text))
+
     try:
-        with StopRequest(message=STOPPING) as stop:
+        with StopRequest(message=STOPPING) as stop, forwarded_warnings(note):
             watch = Watch(display.show, lambda: stop.number or 0)
-            outcomes = [_score(task, models, watch) for task in tasks]
+            outcomes = [
+                outcome for batch in in_batches(tasks, _views) for outcome in _score(batch, models, watch)
+            ]
     except Interrupted as error:
         show_error(error)
         return error.exit_code
     finally:
         display.close()
-    check_metrics(run, (name for task in tasks for name in task.metrics), device)
+    check_metrics(run, (name for task in tasks for name in task.metrics), models.scorer)
     return summarise(run, outcomes, json)
 
 
 def finished_tasks(run: Path, metrics: list[str]) -> tuple[list[Task], int]:
     """A task per finished job whose renders verify, and exit code 5 if there are damaged ones, else 0."""
-    from psdbench import registry, weights
     from psdbench.errors import CorruptResult, UsageError
     from psdbench.job import Task
+    from psdbench.metrics import metric_id, require_weights
     from psdbench.store.manifest import problems
     from psdbench.store.run import existing_run, job_folders
     from psdbench.store.table import read_result
@@ -123,8 +134,8 @@ def finished_tasks(run: Path, metrics: list[str]) -> tuple[list[Task], int]:
             code = CorruptResult.exit_code
             continue
         family = spec.protocol.prior.name
-        wanted = [registry.metric_id(name, family) for name in metrics] or _default_metrics(spec)
-        weights.require(wanted)
+        wanted = [metric_id(name, family) for name in metrics] or _default_metrics(spec)
+        require_weights(wanted)
         tasks.append(Task(spec, folder, tuple(wanted), keep_checkpoints=True))
     if not tasks and not code:
         raise UsageError(f"{run} has no finished jobs", "finish it with psdbench run")
@@ -133,10 +144,10 @@ def finished_tasks(run: Path, metrics: list[str]) -> tuple[list[Task], int]:
 
 def _default_metrics(spec: JobSpec) -> list[str]:
     """All metrics for the prior; of renders made elsewhere those that need nothing but pictures."""
-    from psdbench import registry
     from psdbench.cli.foreign import DEFAULT_METRICS
+    from psdbench.metrics import default_metrics
 
-    return list(DEFAULT_METRICS) if spec.foreign else registry.default_metrics(spec.protocol.prior.name)
+    return list(DEFAULT_METRICS) if spec.foreign else default_metrics(spec.protocol.prior.name)
 
 
 def _refuse_foreign_options(run: Path, prompts: Path | None, ratings: Path | None, out: str | None) -> None:
@@ -150,10 +161,17 @@ def _refuse_foreign_options(run: Path, prompts: Path | None, ratings: Path | Non
         )
 
 
-def _score(task: Task, models: Models, watch: Watch) -> Outcome:
-    from psdbench.job import Event, execute
+def _views(task: Task) -> int:
+    """How many views a job has."""
+    spec = task.spec
+    return len(spec.foreign.files) if spec.foreign else spec.protocol.cameras.rig_views + 1
+
+
+def _score(tasks: list[Task], models: Models, watch: Watch) -> list[Outcome]:
+    from psdbench.job import Event, execute_together
 
     watch.check()
-    outcome = execute(task, models, watch)
-    watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
-    return outcome
+    outcomes = execute_together(tasks, models, watch)
+    for outcome in outcomes:
+        watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
+    return outcomes

@@ -13,7 +13,9 @@ from psdbench.config import PriorRef, ScorerRef, digest, slug, stored
 from psdbench.errors import EnvironmentProblem, UsageError, unknown
 from psdbench.finetune import ALGORITHMS
 from psdbench.finetune.captions import captions_for
+from psdbench.metrics import metric_id, scorer_ref
 from psdbench.priors.finetuned import FILE, Header, write_lora
+from psdbench.scorers import load_scorer
 from psdbench.store import atomic
 from psdbench.store.digest import sha256_file
 from psdbench.store.manifest import read_json
@@ -70,14 +72,14 @@ def make_spec(
     if name != (slug(name) if name else name):
         raise UsageError(f"name '{name}' has more than a-z, 0-9 and hyphens", f"for example: {slug(name)}")
     prior_ref = registry.prior_ref(prior)
-    scorer = registry.metric_id(reward, prior)
-    if chosen.needs_gradient and not registry.make_scorer(scorer).differentiable:
+    scorer = metric_id(reward, prior)
+    if chosen.needs_gradient and not load_scorer(scorer).differentiable:
         raise UsageError(
             f"algorithm '{algorithm}' needs the gradient of its reward, and '{scorer}' has none",
             "choose another --reward, or an algorithm that needs none: dpo, ddpo",
         )
     captions = captions_for(prior, prompts, seed)
-    settings, reward_ref = asdict(chosen), registry.scorer_ref(scorer)
+    settings, reward_ref = asdict(chosen), scorer_ref(scorer)
     return FinetuneSpec(
         name or algorithm, algorithm, settings, prior_ref, reward_ref, *captions, seed, device
     )
@@ -163,7 +165,7 @@ def make_tuner(spec: FinetuneSpec, algorithm: Algorithm) -> Tuner:
     return Tuner(
         prior=prior,
         adapter=adapter,
-        reward=registry.make_scorer(spec.reward.id, spec.device),
+        reward=load_scorer(spec.reward.id, spec.device),
         captions=spec.captions,
         latent_shape=(prior.latent_channels, size, size),
         streams=streams,

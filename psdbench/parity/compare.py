@@ -104,11 +104,10 @@ def fitting(material: Material, reference: Reference) -> Material:
 
 
 def score_pairs(metric: str, material: Material) -> dict[Pair, float]:
-    """Our scores, from the files, on the CPU; the models are released afterwards."""
+    """Our scores, from the files, on the CPU."""
     import torch
 
     from psdbench.scorers import load_scorer
-    from psdbench.scorers.clip import release_towers
     from psdbench.scorers.pictures import read_picture
 
     scorer = load_scorer(metric)
@@ -124,7 +123,6 @@ def score_pairs(metric: str, material: Material) -> dict[Pair, float]:
                 texts = [material.prompts[prompt].text for prompt in batch]
                 found = scorer.score(image.expand(len(batch), -1, -1, -1), texts).tolist()
                 scores.update(((picture, prompt), score) for prompt, score in zip(batch, found, strict=True))
-    release_towers()
     return scores
 
 

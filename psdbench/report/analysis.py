@@ -9,7 +9,7 @@ from statistics import fmean
 from psdbench.config import ScorerRef
 from psdbench.errors import UsageError, unknown
 from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result
-from psdbench.scorers import SCORERS
+from psdbench.scorers.catalogue import SCORERS
 from psdbench.stats import Estimate, Scores, estimate, paired_difference
 
 DEFAULT_BASELINE = "sds"

@@ -6,22 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from psdbench.errors import EnvironmentProblem
 from psdbench.scorers.clip import ClipTower, load_tower
-from psdbench.scorers.folder import FolderScorer, fill, missing, read_weights, settings_of, weights_path
+from psdbench.scorers.eye import Eye, EyeScorer
+from psdbench.scorers.folder import fill, missing, read_weights, settings_of, weights_path
 from psdbench.scorers.head import ScoreHead, widths
-
-if TYPE_CHECKING:
-    from psdbench.cameras import Cameras
 
 HEAD_FILE = "head.safetensors"
 
 
-class AestheticScorer(FolderScorer):
+class AestheticScorer(EyeScorer):
     """The head in its folder on the CLIP that the settings name relative to the folder."""
 
     @property
@@ -51,14 +49,19 @@ class AestheticScorer(FolderScorer):
         """The CLIP model, shared with every other scorer of its folder."""
         return load_tower(self.clip_folder, self.device, self.settings.get("clip_settings"))
 
+    @property
+    def eye(self) -> Eye:
+        """The image half of the tower."""
+        return self.tower
+
     @cached_property
     def head(self) -> ScoreHead:
         """The score head, loaded on first use."""
         return load_head(weights_path(self.folder, self.settings, HEAD_FILE)).to(self.device)
 
-    def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
-        """Images [N, 3, H, W] in [0, 1] to scores [N]; the scale is that of the head's training data."""
-        return self.head(self.tower.images(images))
+    def rate(self, seen: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Image embeddings [N, D] to scores [N]; the scale is that of the head's training data."""
+        return self.head(seen)
 
 
 def load_head(path: Path) -> ScoreHead:

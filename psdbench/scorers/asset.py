@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from psdbench.cameras import with_view_words
 from psdbench.scorers import json_values
+from psdbench.scorers.eye import Eye, EyeScorer, look
 from psdbench.store.digest import sha256_file
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class AssetViews:
     """share of light that the asset stops, [V, 1, H, W] in [0, 1]"""
     depth: Tensor | None = None
     """distance from the camera along the ray, [V, 1, H, W], world units; 0 where there is nothing"""
+    seen: dict[Eye, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """what eyes have seen in the images, [V, …] each, kept as long as these views are"""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,6 +67,12 @@ class AssetViews:
         backdrop = edge.median(-1).values[..., None, None]
         return ((self.images - backdrop).abs().amax(1, keepdim=True) > BACKDROP_STEP).float()
 
+    def features(self, eye: Eye) -> Tensor:
+        """What an eye sees in the images, [V, …]; it looks once, or has looked before (`look`)."""
+        if eye not in self.seen:
+            look([eye], [self])
+        return self.seen[eye]
+
 
 class AssetScorer(ABC):
     """A scorer of whole assets; it has no gradient and cannot steer a method."""
@@ -76,6 +85,11 @@ class AssetScorer(ABC):
 
     def __init__(self, id: str) -> None:
         self.id = id
+
+    @property
+    def eye(self) -> Eye | None:
+        """The network that it looks with, where it does."""
+        return None
 
     @abstractmethod
     def score_asset(self, views: AssetViews) -> Tensor:
@@ -112,4 +126,12 @@ def score_views(scorer: Scorer, views: AssetViews) -> list[float | None]:
     prompts = [views.prompt] * len(views)
     if scorer.view_words and views.cameras is not None:
         prompts = with_view_words(views.prompt, views.cameras)
+    if isinstance(scorer, EyeScorer):
+        return json_values(scorer.rate(views.features(scorer.eye), prompts))
     return json_values(scorer.score(views.images, prompts, views.cameras))
+
+
+def eyes(scorers: Iterable[Scorer]) -> list[Eye]:
+    """The eyes of those scorers that have one; loads their networks, which may raise EnvironmentProblem."""
+    found = (getattr(scorer, "eye", None) for scorer in scorers)
+    return [eye for eye in found if eye is not None]

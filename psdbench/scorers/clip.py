@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from psdbench.scorers.folder import FolderScorer, blank, fill, read_json, settings_of, weights_path
+from psdbench.scorers.eye import Eye, EyeScorer
+from psdbench.scorers.folder import blank, fill, read_json, settings_of, weights_path
 from psdbench.scorers.layouts import LAYOUTS
 from psdbench.scorers.preprocess import Preprocess
 from psdbench.scorers.tokens import PromptReader
 
-if TYPE_CHECKING:
-    from psdbench.cameras import Cameras
+TEXTS = 4096
+"""prompts whose embeddings a tower keeps, the latest: 16 MB where they have 1024 numbers"""
 
 
-class ClipTower:
+class ClipTower(Eye):
     """A frozen CLIPModel with its tokenizer and preprocessing: unit embeddings of images and of prompts.
 
     `given` are the settings of an official checkpoint, as of a FolderScorer.
@@ -43,36 +45,46 @@ class ClipTower:
         self.preprocess = Preprocess.of(folder, settings)
         self._texts: dict[str, Tensor] = {}
 
-    def images(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] in [0, 1] to unit embeddings [N, D]; differentiable."""
-        pixels = self.preprocess(images.to(self.device, torch.float32))
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Preprocessed pixels [N, 3, S, S] to unit embeddings [N, D]; differentiable."""
         return functional.normalize(self.model.get_image_features(pixels).pooler_output, dim=-1)
+
+    def reads(self, prompt: str) -> bool:
+        """Whether it reads a prompt to its end."""
+        return len(self.read.tokenizer(prompt, verbose=False).input_ids) <= self.read.limit
 
     def texts(self, prompts: Sequence[str]) -> Tensor:
         """Prompts to unit embeddings [N, D]; each distinct prompt is encoded once."""
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
-        if new:
+        distinct = list(dict.fromkeys(prompts))
+        known = {prompt: self._texts.pop(prompt) for prompt in distinct if prompt in self._texts}
+        if new := [prompt for prompt in distinct if prompt not in known]:
             with torch.no_grad():
                 ids = self.read(new)["input_ids"].to(self.device)
                 features = self.model.get_text_features(ids).pooler_output
-            self._texts.update(zip(new, functional.normalize(features, dim=-1), strict=True))
-        return torch.stack([self._texts[prompt] for prompt in prompts])
+            known.update(zip(new, functional.normalize(features, dim=-1), strict=True))
+        self._texts.update(known)  # at the end: the first in the dictionary is the one used longest ago
+        while len(self._texts) > TEXTS:
+            del self._texts[next(iter(self._texts))]
+        return torch.stack([known[prompt] for prompt in prompts])
 
-    def cosine(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Cosine similarity of each image with its prompt, [N] in [-1, 1]."""
-        return (self.images(images) * self.texts(prompts)).sum(-1)
+    def cosine(self, seen: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Cosine similarity of image embeddings [N, D] with their prompts, [N] in [-1, 1]."""
+        return (seen * self.texts(prompts)).sum(-1)
+
+
+_towers: WeakValueDictionary[tuple[Path, str, str], ClipTower] = WeakValueDictionary()
 
 
 def load_tower(
     folder: Path, device: torch.device | str = "cpu", given: Mapping[str, Any] | None = None
 ) -> ClipTower:
-    """The tower of a folder, loaded once per process and device however many scorers use it."""
-    return _cached_tower(Path(folder).resolve(), str(device), json.dumps(dict(given or {}), sort_keys=True))
-
-
-@lru_cache(maxsize=8)
-def _cached_tower(folder: Path, device: str, given: str) -> ClipTower:
-    return ClipTower(folder, device, json.loads(given))
+    """The tower of a folder, loaded once per device however many scorers use it, and gone with the last of them."""
+    settings = settings_of(folder, given or {})
+    key = Path(folder).resolve(), str(device), json.dumps(settings, sort_keys=True)
+    tower = _towers.get(key)
+    if tower is None:
+        tower = _towers[key] = ClipTower(folder, device, settings)
+    return tower
 
 
 def load_tokenizer(folder: Path, kind: str = "CLIPTokenizer") -> Any:
@@ -92,12 +104,7 @@ def load_tokenizer(folder: Path, kind: str = "CLIPTokenizer") -> Any:
         raise EnvironmentProblem(f"the tokenizer in {folder} is damaged: {reason}", RESTORE) from error
 
 
-def release_towers() -> None:
-    """Forget the loaded towers, so that what no scorer holds any more leaves the memory."""
-    _cached_tower.cache_clear()
-
-
-class TowerScorer(FolderScorer):
+class TowerScorer(EyeScorer):
     """A scorer that compares the two embeddings of the CLIP in its folder."""
 
     @cached_property
@@ -105,10 +112,15 @@ class TowerScorer(FolderScorer):
         """The CLIP model, loaded on first use."""
         return load_tower(self.folder, self.device, self.given)
 
+    @property
+    def eye(self) -> Eye:
+        """The image half of the tower."""
+        return self.tower
+
 
 class ClipScorer(TowerScorer):
     """CLIP score: 100 times the cosine of image and prompt, not below 0 (CLIPScore, arXiv 2104.08718)."""
 
-    def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
-        """Images [N, 3, H, W] in [0, 1] with their prompts to scores [N] in [0, 100]."""
-        return (100 * self.tower.cosine(images, prompts)).clamp(min=0)
+    def rate(self, seen: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Image embeddings [N, D] with their prompts to scores [N] in [0, 100]."""
+        return (100 * self.tower.cosine(seen, prompts)).clamp(min=0)

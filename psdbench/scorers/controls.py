@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from psdbench.cameras import CameraConfig, Cameras, evaluation_rig
-from psdbench.scorers.asset import AssetViews, score_views
+from psdbench.scorers.asset import AssetViews, eyes, score_views
 from psdbench.scorers.declared import GOOD, Outcome, sees
+from psdbench.scorers.eye import look
 
 if TYPE_CHECKING:
     from psdbench.scorers import Scorer
@@ -39,12 +40,15 @@ BLUR = 1 / 16
 def judge(scorer: Scorer, controls: Sequence[Mapping[str, AssetViews]]) -> Outcome:
     """Score the good assets and their declared faults.
 
-    A fault without a score counts as seen: nothing will be reported of it. A good asset without one does not.
+    A fault without a score counts as seen: nothing will be reported of it. A good asset without one is left out, for
+    a metric may be made for some prompts only; a metric that has none for any of them has missed every fault.
     """
     asked = (GOOD, *sees(scorer.id))
+    look(eyes([scorer]), [each[name] for each in controls for name in asked if name in each])
     tables = [
         {name: _mean(score_views(scorer, each[name])) for name in asked if name in each} for each in controls
     ]
+    tables = [table for table in tables if table[GOOD] is not None] or tables
     sign = 1 if scorer.higher_is_better else -1
     missed = [
         fault
@@ -61,9 +65,9 @@ def _better(sign: int, good: float | None, bad: float | None) -> bool:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean, None when one is missing."""
+    """The mean of those that are there, as a report takes it; None without any."""
     known = [value for value in values if value is not None]
-    return fmean(known) if known and len(known) == len(values) else None
+    return fmean(known) if known else None
 
 
 def world_controls(size: int = 64, cameras: CameraConfig | None = None) -> Iterator[dict[str, AssetViews]]:

@@ -138,9 +138,11 @@ def blank(build: Callable[[], Model]) -> Model:
         return build()
 
 
+@torch.inference_mode(False)
 def fill(model: Model, path: Path, layout: Layout = PLAIN) -> Model:
     """Load a weights file into a model and freeze it; the model keeps its precision.
 
+    The weights serve gradients later even where the first use is in inference mode.
     Raises EnvironmentProblem that names, in the file's words, each missing, unexpected or misshapen key.
     """
     state = {

@@ -7,21 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from psdbench.errors import EnvironmentProblem
 from psdbench.scorers.clip import load_tokenizer
-from psdbench.scorers.folder import FolderScorer, blank, fill, read_json, settings_of, weights_path
+from psdbench.scorers.eye import Eye, EyeScorer
+from psdbench.scorers.folder import blank, fill, read_json, settings_of, weights_path
 from psdbench.scorers.head import ScoreHead
 from psdbench.scorers.layouts import LAYOUTS
 from psdbench.scorers.preprocess import Preprocess
 from psdbench.scorers.tokens import PromptReader
-
-if TYPE_CHECKING:
-    from psdbench.cameras import Cameras
 
 MAX_LENGTH = 35
 """tokens of a prompt that ImageReward reads"""
@@ -57,7 +55,14 @@ class BlipReward(nn.Module):
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Preprocessed pixels [N, 3, S, S] and tokens [N, L] to standardised scores [N]."""
-        seen = self.visual_encoder(pixels).last_hidden_state
+        return self.rate(self.see(pixels), input_ids, attention_mask)
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Preprocessed pixels [N, 3, S, S] to the states of [CLS] and of the patches, [N, 1 + P, D]."""
+        return self.visual_encoder(pixels).last_hidden_state
+
+    def rate(self, seen: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """States of images and tokens [N, L] of their prompts to standardised scores [N]."""
         read = self.text_encoder(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -96,7 +101,18 @@ class BlipReward(nn.Module):
         save_file(state, folder / "model.safetensors")
 
 
-class ImageRewardScorer(FolderScorer):
+class BlipEye(Eye):
+    """The vision tower of a BLIP reward."""
+
+    def __init__(self, model: BlipReward, preprocess: Preprocess, device: torch.device) -> None:
+        self.model, self.preprocess, self.device = model, preprocess, device
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Preprocessed pixels [N, 3, S, S] to states [N, 1 + P, D]; of ViT-L/16 0.8 MB for each image."""
+        return self.model.see(pixels)
+
+
+class ImageRewardScorer(EyeScorer):
     """The standardised ImageReward of an image for a prompt; 0 is the mean of its training data."""
 
     @cached_property
@@ -110,12 +126,11 @@ class ImageRewardScorer(FolderScorer):
         return PromptReader(load_tokenizer(self.folder, "BertTokenizer"), MAX_LENGTH, self.id)
 
     @cached_property
-    def preprocess(self) -> Preprocess:
-        """The preprocessing of the vision tower."""
-        return Preprocess.of(self.folder, self.settings)
+    def eye(self) -> Eye:
+        """The vision tower with its preprocessing."""
+        return BlipEye(self.model, Preprocess.of(self.folder, self.settings), self.device)
 
-    def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
-        """Images [N, 3, H, W] in [0, 1] with their prompts to scores [N]."""
+    def rate(self, seen: Tensor, prompts: Sequence[str]) -> Tensor:
+        """States of images with their prompts to scores [N], mostly between -2 and 2."""
         tokens = self.read(prompts).to(self.device)
-        pixels = self.preprocess(images.to(self.device, torch.float32))
-        return self.model(pixels, tokens["input_ids"], tokens["attention_mask"])
+        return self.model.rate(seen, tokens["input_ids"], tokens["attention_mask"])

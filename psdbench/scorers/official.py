@@ -81,6 +81,7 @@ OFFICIAL: dict[str, dict[str, Any]] = {
     "hps_v2.0": _hps("HPS_v2_compressed.pt"),
     "hps_v2.1": _hps("HPS_v2.1_compressed.pt"),
     "clip_vit_l14": _openai_clip("model.safetensors"),
+    "janus_clip_vit_l14": _openai_clip("model.safetensors"),
     "clip_vit_b32": _openai_clip("pytorch_model.bin"),
     "clip_vit_b16": _openai_clip("pytorch_model.bin"),
     "pickscore_v1": {"weights": "model.safetensors", "preprocess": _TRANSFORMERS},
@@ -93,5 +94,6 @@ SHORT = {
     "hps": "hps_v2.1",
     "clip": "clip_vit_l14",
     "pickscore": "pickscore_v1",
+    "janus": "janus_clip_vit_l14",
 }
-"""what a short name means with a real prior"""
+"""what a short name means with a real prior: the newest of its kind"""

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from psdbench.scorers.clip import TowerScorer
-
-if TYPE_CHECKING:
-    from psdbench.cameras import Cameras
 
 
 class PickScorer(TowerScorer):
@@ -19,6 +15,6 @@ class PickScorer(TowerScorer):
     The difference of two scores is the log odds that the first picture is chosen.
     """
 
-    def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
-        """Images [N, 3, H, W] in [0, 1] with their prompts to scores [N], mostly between 15 and 25."""
-        return self.tower.model.logit_scale.exp() * self.tower.cosine(images, prompts)
+    def rate(self, seen: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Image embeddings [N, D] with their prompts to scores [N], mostly between 15 and 25."""
+        return self.tower.model.logit_scale.exp() * self.tower.cosine(seen, prompts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,12 +46,16 @@ class Preprocess:
     """
 
     size: int
-    mean: Sequence[float] = CLIP_MEAN
-    std: Sequence[float] = CLIP_STD
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
     resize: Filter = "bicubic"
     fit: Fit = "crop"
     engine: Literal["tensor", "pil"] = "tensor"
     crop: Literal["down", "even"] = "down"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # lists, as JSON has them, would make equal ones hard to find
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] to normalised [N, 3, size, size].
@@ -61,7 +65,7 @@ class Preprocess:
         self._check(images)
         exact = self.engine == "pil" and not (images.requires_grad and torch.is_grad_enabled())
         square = self._by_pil(images) if exact else self._by_tensor(images)
-        mean, std = (square.new_tensor(list(v)).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        mean, std = (square.new_tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return (square - mean) / std
 
     @staticmethod

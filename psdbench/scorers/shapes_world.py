@@ -49,7 +49,11 @@ class WorldScorer:
 class TruePreference(WorldScorer):
     """What people of this world think of a picture, without the noise of their votes; points in [0, 100].
 
-    The prompts name the view, so that a second face on the back counts as the fault that it is.
+    The prompts name the view, so that a second face on the back counts as the fault that it is: it costs each view
+    from behind 2 to 12 points. But the formula takes the pale edge of a face for gloss, which earns each side view
+    of a cylinder or cone 5 points, so that the mean over the views of a two-faced object falls by 1.7 points for
+    the cube of the controls and by 0.4 for the cylinder, and rises by 0.02 for the cone. Of two-faced objects it is
+    therefore not asked. The formula stays: the world's rewards were trained on its votes.
     """
 
     view_words = True

@@ -75,7 +75,7 @@ def clip_figures(folder: Path, count: int, seed: int) -> Figures:
 
     tower, rng = load_tower(folder), random.Random(seed)
     samples = draw_samples(count, seed + 2, from_held_out=True, clean=True)
-    images = tower.images(samples.images.float() / 255)
+    images = tower.see(samples.images.float() / 255)
     right: dict[str, list[bool]] = defaultdict(list)
     for image, caption, scene in zip(images, samples.captions, samples.scenes, strict=True):
         wrong = hard_negatives(caption, rng)

@@ -215,3 +215,17 @@ def test_lists(program: Callable) -> None:
     assert psd["needs_reward_gradient"] is False
     assert (psd["cost_per_view"]["denoiser_forwards"], psd["cost_per_view"]["reward_forwards"]) == (4, 2)
     assert all(parameter["meaning"] for parameter in psd["parameters"])
+
+
+def test_metrics_are_listed_with_direction_range_unit_and_needs(program: Callable) -> None:
+    entries = {entry["name"]: entry for entry in json.loads(program("list", "metrics", "--json").out)}
+    janus, floaters = entries["janus_clip_vit_l14"], entries["floaters"]
+    assert janus["needs"] == ["prompt", "cameras", "weights clip_vit_l14"]
+    assert (janus["higher_is_better"], janus["range"], janus["unit"]) == (False, "0 to 1", "probability")
+    assert (floaters["needs"], floaters["unit"]) == ([], "share")
+    assert entries["true_preference"]["needs"] == ["shapes prompt"]
+    lines = program("list", "metrics").out.splitlines()
+    assert len(lines) == len(entries)
+    row = next(line for line in lines if line.startswith("ground_truth"))
+    cells = [cell.strip() for cell in row.split("  ") if cell.strip()]
+    assert cells[1:5] == ["higher is better", "0 to 60", "dB", "needs shapes prompt, cameras"]

@@ -166,7 +166,7 @@ def test_janus_finds_the_second_face(shape: str) -> None:
     one, two = known(prompt, size=64), known(prompt, True, 64)
     scores = load_scorer("janus_shapes").score_asset(one)  # type: ignore[attr-defined]
     assert ((scores >= 0) & (scores < 0.2)).all()
-    assert mean("janus_shapes", two) > 0.4
+    assert mean("janus_shapes", two) > 0.3
 
 
 def test_janus_does_not_ask_where_the_front_is() -> None:

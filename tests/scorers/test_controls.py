@@ -8,9 +8,10 @@ from itertools import islice
 import pytest
 import torch
 
-from psdbench.scorers import SCORERS, load_scorer
+from psdbench.scorers import load_scorer
+from psdbench.scorers.catalogue import SCORERS
 from psdbench.scorers.controls import controls_of, judge, world_controls
-from psdbench.scorers.declared import FAULTS, GOOD, SEES, sees
+from psdbench.scorers.declared import CLAIMS, FAULTS, GOOD, sees
 from psdbench.scorers.floaters import Floaters
 
 
@@ -21,9 +22,10 @@ def controls() -> list[dict]:
 
 
 def test_every_metric_declares_faults_that_exist() -> None:
-    assert {fault for faults in SEES.values() for fault in faults} == FAULTS.keys()
+    assert {fault for claim in CLAIMS.values() for fault in claim.sees} == FAULTS.keys()
+    assert all(claim.blind or len(claim.sees) == len(FAULTS) for claim in CLAIMS.values())
     assert all(sees(id) for id in SCORERS)
-    assert sees("hps_v2.1") == sees("hps_shapes") == SEES["hps"]
+    assert sees("hps_v2.1") == sees("hps_shapes") == CLAIMS["hps"].sees
     assert sees("hpsomething") == ()
 
 
@@ -36,6 +38,7 @@ def test_every_metric_declares_faults_that_exist() -> None:
         "image_reward_shapes",
         "ground_truth",
         "shape_accuracy",
+        "cube_outline",
     ],
 )
 def test_scorers_of_pictures_rank_the_controls(id: str, controls: list[dict]) -> None:
@@ -50,7 +53,7 @@ def test_scorers_of_assets_rank_the_controls(id: str, controls: list[dict]) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id", [id for id, listing in SCORERS.items() if not listing.official])
+@pytest.mark.parametrize("id", [id for id, listing in SCORERS.items() if not listing.weights])
 def test_all_controls_are_ranked(id: str) -> None:
     assert judge(load_scorer(id), list(world_controls())).valid
 

@@ -120,7 +120,7 @@ def test_aesthetic_is_the_head_on_unit_embeddings(
 ) -> None:
     scorer = AestheticScorer("aesthetic_test", aesthetic_folder)
     state = load_file(aesthetic_folder / "head.safetensors")
-    features = scorer.tower.images(images)
+    features = scorer.tower.see(images)
     assert torch.allclose(features.norm(dim=-1), torch.ones(4), atol=1e-6)
     for index in (0, 2, 4, 6, 7):
         features = functional.linear(features, state[f"layers.{index}.weight"], state[f"layers.{index}.bias"])

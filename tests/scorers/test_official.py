@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from official_folders import FILES, write_hps, write_hub_clip, write_image_reward, write_settings
+from official_folders import FILES, SMALL, write_hps, write_hub_clip, write_image_reward, write_settings
 from reference_networks import OpenClip, image_reward, image_reward_state
 
 from psdbench.errors import EnvironmentProblem
@@ -78,7 +78,7 @@ def test_image_reward_is_blip_on_the_official_file(library: Path, pictures: torc
     scorer = load_scorer("image_reward_v1.0")
     state = image_reward_state(len(BertTokenizer.from_pretrained(library / "image_reward_v1.0")))
     tokens = scorer.read(PROMPTS)
-    pixels = scorer.preprocess(pictures)
+    pixels = scorer.eye.preprocess(pictures)
     raw = image_reward(state, pixels, tokens["input_ids"], tokens["attention_mask"])
     assert torch.allclose(scorer.score(pictures, PROMPTS), (raw - 0.25) / 2, atol=1e-5)
     assert raw.std() > 0.001
@@ -101,18 +101,30 @@ def test_aesthetic_reads_the_published_head(damaged: Path, pictures: torch.Tenso
     write_settings(damaged / "aesthetic_laion_v2", **own)
     torch.save(head.state_dict(), damaged / "aesthetic_laion_v2" / "head.pth")
     scorer = load_scorer("aesthetic_laion_v2")
-    expected = head(load_scorer("clip_vit_b32").tower.images(pictures))
+    expected = head(load_scorer("clip_vit_b32").tower.see(pictures))
     assert torch.allclose(scorer.score(pictures, PROMPTS), expected, atol=1e-6)
 
 
-def test_another_head_than_the_published_one_is_refused(damaged: Path, pictures: torch.Tensor) -> None:
+def test_another_head_than_the_published_one_is_refused(damaged: Path) -> None:
     torch.save(
         ScoreHead([8, 16, 8, 8, 4, 1]).state_dict(),
         damaged / "aesthetic_laion_v2" / FILES["aesthetic_laion_v2"],
     )
     with pytest.raises(EnvironmentProblem, match="bytes instead of 3714759") as caught:
-        load_scorer("aesthetic_laion_v2").score(pictures, PROMPTS)
+        _ = load_scorer("aesthetic_laion_v2").head  # type: ignore[attr-defined]
     assert "psdbench prefetch --metrics aesthetic_laion_v2" in caught.value.remedy
+
+
+def test_janus_looks_with_the_official_clip(damaged: Path, clip_folder: Path) -> None:
+    folder = damaged / "clip_vit_l14"
+    write_hub_clip(folder, "small.bin", clip_folder)
+    write_settings(folder, weights="small.bin", preprocess=SMALL)
+    janus, clip = load_scorer("janus_clip_vit_l14"), load_scorer("clip_vit_l14")
+    assert janus.eye is clip.eye  # type: ignore[attr-defined]
+    before = janus.sha256
+    assert before != clip.sha256
+    change(folder, "small.bin", lambda state: state["logit_scale"].add_(1))
+    assert load_scorer("janus_clip_vit_l14").sha256 != before
 
 
 LAYOUTS = {
