@@ -107,13 +107,13 @@ def draw(state: dict[str, Any], seed: int) -> dict[str, Any]:
 def image_reward(folder: Path, layers: tuple[int, int], seed: int) -> None:
     """ImageReward's file; the working directory holds bert-base-uncased."""
     import torch
-    from ImageReward import ImageReward as package
+    from ImageReward import ImageReward
     from ImageReward.models.BLIP import blip
 
     (folder / "med_config.json").write_text(json.dumps({**MED_CONFIG, "num_hidden_layers": layers[1]}))
     build = blip.VisionTransformer
     blip.VisionTransformer = lambda *args, **settings: build(*args, **{**settings, "depth": layers[0]})
-    model = package.ImageReward(str(folder / "med_config.json"))
+    model = ImageReward(str(folder / "med_config.json"))
     torch.save(draw(model.state_dict(), seed), folder / "random.pt")
 
 
