@@ -38,7 +38,7 @@ def test_short_metric_names_take_the_family_of_the_prior() -> None:
 
 def test_default_metrics_of_the_world() -> None:
     embedded = {f"{name}_shapes" for name in ("hps", "clip", "aesthetic", "image_reward")}
-    truths = {"true_preference", "shape_accuracy", "ground_truth", "cube_outline"}
+    truths = {"true_preference", "shape_accuracy", "ground_truth", "outline"}
     assets = {"consistency", "janus_shapes", "coverage", "floaters"}
     assert set(default_metrics("shapes")) == embedded | truths | assets
 

@@ -18,7 +18,7 @@ DEFAULT_METRICS = ("coverage", "floaters")
 NEEDS_OURS = {
     "consistency": "the depth of the views",
     "ground_truth": "the evaluation cameras",
-    "cube_outline": "the evaluation cameras",
+    "outline": "the evaluation cameras",
 }
 
 

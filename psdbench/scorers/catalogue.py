@@ -100,11 +100,11 @@ SCORERS: dict[str, Listing] = {
         ("prompt", "cameras"),
         world_only=True,
     ),
-    "cube_outline": Listing(
-        "1 where the outline of a lone cube is that of its direction, else 0; other prompts have no score",
-        "shapes_world:CubeOutline",
-        "right",
-        "0 or 1",
+    "outline": Listing(
+        "agreement of the outline with that of the named scene, place and size apart",
+        "shapes_world:Outline",
+        "intersection over union",
+        "0 to 1",
         ("prompt", "cameras"),
         world_only=True,
     ),

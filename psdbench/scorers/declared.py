@@ -57,9 +57,9 @@ CLAIMS: dict[str, Claim] = {
         "the side, so that the mean over the views need not fall; `ground_truth` and `janus` ask for it",
     ),
     "ground_truth": Claim(tuple(FAULTS), ""),
-    "cube_outline": Claim(
-        _PICTURE,
-        "it asks for the outline of a lone cube and nothing else",
+    "outline": Claim(
+        (*_PICTURE, "wrong_prompt"),
+        "it asks for the outline and nothing else; that of a blurred object is hardly another",
     ),
     "shape_accuracy": Claim(
         (*_PICTURE, "wrong_prompt"),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from psdbench.cameras import OVERHEAD_ELEVATION
 from psdbench.errors import UsageError
 from psdbench.scorers.folder import FolderScorer
 from psdbench.scorers.preprocess import Preprocess
@@ -67,6 +66,24 @@ class TruePreference(WorldScorer):
         return true_preference(WORLD_SIZE(images.float()), list(prompts)).to(images)
 
 
+def named_scenes(scorer: str, images: Tensor, prompts: Sequence[str], cameras: Cameras | None) -> Tensor:
+    """The renders of the scenes that prompts name, from the same cameras as square images [N, 3, H, W], and as large.
+
+    UsageError without cameras.
+    """
+    if cameras is None:
+        raise UsageError(
+            f"{scorer} needs the cameras of the images", "score renders of a run, not single images"
+        )
+    from psdbench.world.scenes import render_prompt
+
+    scenes = torch.empty_like(images)
+    for prompt in dict.fromkeys(prompts):
+        rows = torch.tensor([i for i, other in enumerate(prompts) if other == prompt])
+        scenes[rows] = render_prompt(prompt, cameras[rows], images.shape[-1]).to(images)
+    return scenes
+
+
 class GroundTruth(WorldScorer):
     """PSNR in dB between an image and the render of the scene that its prompt names, from the same camera."""
 
@@ -75,50 +92,27 @@ class GroundTruth(WorldScorer):
     @torch.no_grad()
     def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
         """Square images [N, 3, H, W] in [0, 1] to dB [N], at most 60; UsageError without cameras."""
-        from psdbench.world.scenes import render_prompt
-
-        cameras = _required(self.id, cameras)
-        scores = images.new_empty(len(prompts))
-        for prompt in dict.fromkeys(prompts):
-            rows = torch.tensor([i for i, other in enumerate(prompts) if other == prompt])
-            truth = render_prompt(prompt, cameras[rows], images.shape[-1]).to(images)
-            error = (images[rows] - truth).square().mean(dim=(1, 2, 3)).clamp(min=PSNR_FLOOR)
-            scores[rows] = -10 * error.log10()
-        return scores
+        truth = named_scenes(self.id, images, prompts, cameras)
+        return -10 * (images - truth).square().mean(dim=(1, 2, 3)).clamp(min=PSNR_FLOOR).log10()
 
 
-def _required(scorer: str, cameras: Cameras | None) -> Cameras:
-    if cameras is None:
-        raise UsageError(
-            f"{scorer} needs the cameras of the images", "score renders of a run, not single images"
-        )
-    return cameras
+class Outline(WorldScorer):
+    """Agreement of outlines between an image and the render of the scene that its prompt names, place and size apart.
 
-
-class CubeOutline(WorldScorer):
-    """Whether the outline of a lone cube is that of its direction: a side in front, or a corner.
-
-    Its sides are all alike, so no other score tells a cube from a block with round edges. No score for other
-    prompts, from above, and from azimuths that are no multiple of 45°.
+    It tells a cube from a block with round edges, which other scores hardly do.
     """
 
     modules = ("directions", "scenes", "renderer", "grammar")
 
     @torch.no_grad()
     def score(self, images: Tensor, prompts: Sequence[str], cameras: Cameras | None = None) -> Tensor:
-        """Images [N, 3, H, W] in [0, 1] to 1 or 0 [N], at random 0.5; UsageError without cameras."""
-        from psdbench.world.directions import turned_as
-        from psdbench.world.grammar import parse
+        """Images [N, 3, H, W] in [0, 1] to the intersection of the outlines over their union, [N] in [0, 1].
 
-        seen_from = _required(self.id, cameras)
-        lone = [[thing.shape for thing in parse(prompt).scene.objects] == ["cube"] for prompt in prompts]
-        asked = (
-            torch.tensor(lone) & (seen_from.elevation <= OVERHEAD_ELEVATION) & (seen_from.azimuth % 45 == 0)
-        )
-        scores = images.new_full((len(images),), torch.nan)
-        if asked.any():
-            scores[asked] = turned_as(images[asked], seen_from.azimuth[asked]).to(images)
-        return scores
+        UsageError without cameras.
+        """
+        from psdbench.world.directions import outlines, overlap
+
+        return overlap(outlines(images.float()), outlines(named_scenes(self.id, images, prompts, cameras)))
 
 
 class ShapeAccuracy(FolderScorer):

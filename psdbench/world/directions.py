@@ -41,9 +41,13 @@ def turns(images: Tensor) -> Tensor:
     turned, raised = torch.meshgrid(TURNS, torch.tensor(ELEVATIONS), indexing="ij")
     turned, raised = turned.flatten(), raised.flatten()
     cameras = Cameras(turned, raised, torch.full_like(turned, 2.6), torch.full_like(turned, 45.0))
-    known, drawn = outlines(render_prompt("a blue cube", cameras)).flatten(1), outlines(images).flatten(1)
-    overlap = torch.minimum(drawn[:, None], known).sum(-1) / torch.maximum(drawn[:, None], known).sum(-1)
-    return turned[overlap.argmax(1)]
+    known, drawn = outlines(render_prompt("a blue cube", cameras)), outlines(images)
+    return turned[overlap(drawn[:, None], known).argmax(1)]
+
+
+def overlap(one: Tensor, other: Tensor) -> Tensor:
+    """Intersection over union of outlines [..., S, S], [...] in [0, 1]."""
+    return torch.minimum(one, other).sum((-2, -1)) / torch.maximum(one, other).sum((-2, -1)).clamp(min=1e-6)
 
 
 def outlines(images: Tensor, size: int = 48) -> Tensor:

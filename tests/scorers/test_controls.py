@@ -38,7 +38,7 @@ def test_every_metric_declares_faults_that_exist() -> None:
         "image_reward_shapes",
         "ground_truth",
         "shape_accuracy",
-        "cube_outline",
+        "outline",
     ],
 )
 def test_scorers_of_pictures_rank_the_controls(id: str, controls: list[dict]) -> None:
