@@ -64,9 +64,10 @@ def wanted_metrics(given: list[str]) -> list[str]:
     """The ids of the given metrics, or of all whose weights are there; EnvironmentProblem where any lacks."""
     from psdbench import registry, weights
     from psdbench.errors import EnvironmentProblem, UsageError
+    from psdbench.metrics import metric_id
     from psdbench.parity.references import REFERENCES
 
-    names = [registry.metric_id(name, "") for name in registry.split_names(given)]
+    names = [metric_id(name, "") for name in registry.split_names(given)]
     if unofficial := [name for name in names if name not in REFERENCES]:
         known = ", ".join(REFERENCES)
         raise UsageError(f"'{unofficial[0]}' has no official package to compare with", f"choose from {known}")

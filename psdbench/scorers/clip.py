@@ -60,7 +60,9 @@ class ClipTower(Eye):
         if new := [prompt for prompt in distinct if prompt not in known]:
             with torch.no_grad():
                 ids = self.read(new)["input_ids"].to(self.device)
-                features = self.model.get_text_features(ids).pooler_output
+                # as with images: on a CPU the company in a batch would decide the last bits
+                parts = ids.split(1) if self.device.type == "cpu" else [ids]
+                features = torch.cat([self.model.get_text_features(part).pooler_output for part in parts])
             known.update(zip(new, functional.normalize(features, dim=-1), strict=True))
         self._texts.update(known)  # at the end: the first in the dictionary is the one used longest ago
         while len(self._texts) > TEXTS:

@@ -80,7 +80,16 @@ def look(
             pixels = torch.cat([group[0].pixels(asset.images) for asset in batch])
             for eye in group:
                 between()
-                features = torch.cat([eye.encode(part) for part in pixels.split(most)])
-                parts = features.split([len(asset) for asset in batch])
-                for asset, part in zip(batch, parts, strict=True):
+                for asset, part in zip(batch, _encode(eye, pixels, list(map(len, batch)), most), strict=True):
                     asset.seen[eye] = part
+
+
+def _encode(eye: Eye, pixels: Tensor, sizes: list[int], most: int) -> Sequence[Tensor]:
+    """The features of assets of so many images each.
+
+    On a CPU each asset by itself: a matrix product of another size adds in another order, and a score must have the
+    same bits whatever else is scored. On a GPU, where filling it pays and bits differ anyhow, all together.
+    """
+    if eye.device.type != "cpu":
+        return torch.cat([eye.encode(part) for part in pixels.split(most)]).split(sizes)
+    return [torch.cat([eye.encode(part) for part in own.split(most)]) for own in pixels.split(sizes)]

@@ -95,7 +95,9 @@ def test_torchmetrics_gets_what_it_reads_like_openai(pictures: list[Path]) -> No
 
 
 def test_every_official_scorer_has_a_reference() -> None:
-    assert REFERENCES.keys() == OFFICIAL.keys()
+    assert REFERENCES.keys() == OFFICIAL.keys() - {
+        "janus_clip_vit_l14"
+    }  # ours alone, on a CLIP that is compared
 
 
 PACKAGE = '''#!{python}
