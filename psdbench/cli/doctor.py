@@ -122,8 +122,8 @@ def _try_prior(name: str) -> str:
     ref = registry.prior_ref(name)
     prior = registry.load_prior(ref, "cpu")
     side = 64 // prior.latent_scale
-    noise = torch.zeros(1, prior.latent_channels, side, side)
-    prior.predict_noise(noise, torch.tensor([500]), prior.encode_text([PROBE]))
+    noise = torch.zeros(prior.views, prior.latent_channels, side, side)
+    prior.predict_noise(noise, torch.tensor([500] * prior.views), prior.encode_text([PROBE] * prior.views))
     return ref.sha256
 
 
