@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from psdbench.cli.convert import app as convert
 from psdbench.cli.doctor import doctor
 from psdbench.cli.finetune import finetune
 from psdbench.cli.list import list_names
@@ -74,6 +75,7 @@ app.command("list")(list_names)
 app.command("finetune")(finetune)
 app.command("tune")(tune)
 app.command("doctor")(doctor)
+app.add_typer(convert, name="convert")
 app.add_typer(world, name="world")
 
 if __name__ == "__main__":
