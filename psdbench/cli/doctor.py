@@ -114,16 +114,15 @@ def models() -> Iterator[Check]:
 
 
 def _try_prior(name: str) -> str:
-    """Denoise once; the sha256 of the prior's files."""
-    import torch
-
+    """Denoise once, and see that it predicts what it says; the sha256 of the prior's files."""
     from psdbench import registry
+    from psdbench.priors.diffusers import DiffusersPrior
+    from psdbench.priors.probe import check_prediction
 
     ref = registry.prior_ref(name)
     prior = registry.load_prior(ref, "cpu")
-    side = 64 // prior.latent_scale
-    noise = torch.zeros(prior.views, prior.latent_channels, side, side)
-    prior.predict_noise(noise, torch.tensor([500] * prior.views), prior.encode_text([PROBE] * prior.views))
+    assert isinstance(prior, DiffusersPrior)
+    check_prediction(prior, 64 // prior.latent_scale)
     return ref.sha256
 
 
