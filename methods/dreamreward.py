@@ -31,6 +31,8 @@ class DreamReward(Method):
     """ω of classifier-free guidance; the authors use MVDream's 50"""
     weighting: Weighting = "sds"
     """w(t): sds σ², uniform 1, fantasia3d ασ², x0 σ/α (the authors' with MVDream)"""
+    x0_rescale: float = 0.0
+    """ρ in [0, 1], share of x̂0's contrast that is taken back, as in SDS; MVDream's code has 0.5"""
     reward_weight: float = 0.3
     """reward term as a share of SDS's norm, or, not balanced, λ itself; 0 is SDS; theirs is 0.3 bold, 0.6 careful"""
     balance: Balance = "ratio"
@@ -43,7 +45,7 @@ class DreamReward(Method):
     """reward from which on its gradient stops; the authors' hinge is at 4 of Reward3D"""
 
     def gradient(self, step: Step) -> Tensor:
-        pool = noise_pool(step, step.noise(), self.guidance_scale)
+        pool = noise_pool(step, step.noise(), self.guidance_scale, x0_rescale=self.x0_rescale)
         base = combine(pool.residuals, weights(step, pool, self.weighting))
         if self.reward_weight == 0 or step.progress < self.reward_start:
             return base

@@ -1,21 +1,18 @@
 """Preference Score Distillation (PSD, arXiv 2603.01594) in psdbench's own formulation.
 
-Public about the paper: it aligns text-to-3D distillation with pretrained 2D rewards while it optimises,
-without 3D data and without pixel gradients of the reward, which never saw noisy images. Preference becomes a
-CFG-style guidance by an implicit reward model: pairs of noisy latents are formed on the fly, a reward such as
-HPSv2.1 ranks them as win and lose, the preference score is scaled by the reward, and the negative text
-embedding is optimised online. Its equations, weights, learning rates and code were not public to us; what
-follows is therefore ours. Two noises on one render give residuals ρ_k = ε̂_ω(x_t^k) - ε^k; the reward of their
-predicted clean images, asked without a graph, says which won. With Δ = r_w - r_l,
+Public about the paper: it aligns text-to-3D distillation with pretrained 2D rewards while it optimises, without
+3D data and without pixel gradients of the reward, which never saw noisy images. Preference becomes a CFG-style
+guidance: pairs of noisy latents are formed on the fly, a reward such as HPSv2.1 ranks them as win and lose and
+scales the preference score, and the negative text embedding is optimised online. Its equations, weights,
+learning rates and code were not public to us; what follows is ours. Two noises on one render give residuals
+ρ_k = ε̂_ω(x_t^k) - ε^k; the reward of their predicted clean images says which won. With Δ = r_w - r_l,
 
     G = w(t) [ ρ_base + λ_t s(Δ) (ρ_w - ρ_l) ],      s(Δ) = min(Δ / EMA(Δ), max_gap) by default:
 
-guidance of scale 1 + λs in which the loser plays the unconditional branch. ρ_base is the first noise's
-residual, an unbiased draw of the base method; of CSD ε̂_text - ε̂_∅. `psdbench.negative` learns the embedding.
-While λ_t = 0 and nothing else needs the pair, a step draws and computes what the base method does and returns
-its bits. Otherwise base and pair share one denoiser call, which rounds otherwise than a smaller batch would;
-the second noise has its own stream, so that the base's draws never shift. Cost per view: 4 denoiser forwards,
-2 decodes, 2 rewards; VSD: 3 forwards, 1 backward more; CSD: 2 forwards; more for `rank_on`, a learned negative.
+guidance of scale 1 + λs in which the loser plays the unconditional branch. ρ_base is the first noise's residual,
+an unbiased draw of the base method; of CSD ε̂_text - ε̂_∅. While λ_t = 0 and nothing else needs the pair, a step
+draws and computes what the base method does, to its bits; the second noise has a stream of its own.
+Cost per view: 4 denoiser forwards, 2 decodes, 2 rewards; VSD: 3 forwards, 1 backward more; CSD: 2 forwards.
 """
 
 from __future__ import annotations
@@ -44,6 +41,8 @@ class PSD(Method):
     """ω of classifier-free guidance; MVDream uses 50"""
     weighting: Weighting = "sds"
     """w(t): sds σ², uniform 1, fantasia3d ασ², x0 σ/α (MVDream)"""
+    x0_rescale: float = 0.0
+    """ρ in [0, 1], share of x̂0's contrast that is taken back, as in SDS; MVDream's code has 0.5"""
     preference_scale: float = 1.0
     """λ, weight of the preference term; 0 is the base method"""
     preference_schedule: Literal["const", "linear", "cosine", "t_gate"] = "const"
@@ -100,7 +99,8 @@ class PSD(Method):
             return CSD(weighting=self.weighting).gradient(step)
         noises, timesteps = self._draw(step, paired)
         lower = negative and negative.embedding
-        pool = guidance.noise_pool(step, noises, omega, timesteps=timesteps, negative=lower)
+        guide = {"timesteps": timesteps, "negative": lower, "x0_rescale": self.x0_rescale}
+        pool = guidance.noise_pool(step, noises, omega, **guide)
         weight, origin = guidance.weights(step, pool, self.weighting), pool.noises
         if self.base == "vsd":
             origin = step.state["renders"].predict_noise(step, pool)

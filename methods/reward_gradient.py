@@ -25,13 +25,15 @@ class RewardGradient(Method):
     """ω of classifier-free guidance; SDS's value"""
     weighting: Weighting = "sds"
     """w(t): sds σ², uniform 1, fantasia3d ασ², x0 σ/α"""
+    x0_rescale: float = 0.0
+    """ρ in [0, 1], share of x̂0's contrast that is taken back, as in SDS; MVDream's code has 0.5"""
     reward_weight: float = 0.3
     """reward term as a share of SDS's norm, or, not balanced, λ itself; 0 is SDS; DreamReward's value"""
     balance: Balance = "ratio"
     """ratio: reward_weight is a share of the SDS gradient's norm; none: it is λ"""
 
     def gradient(self, step: Step) -> Tensor:
-        pool = noise_pool(step, step.noise(), self.guidance_scale)
+        pool = noise_pool(step, step.noise(), self.guidance_scale, x0_rescale=self.x0_rescale)
         base = combine(pool.residuals, weights(step, pool, self.weighting))
         if self.reward_weight == 0:
             return base

@@ -31,6 +31,8 @@ class RewardSDS(Method):
     """ω of classifier-free guidance; the authors use 50 with MVDream, 100 with Stable Diffusion"""
     weighting: Weighting = "sds"
     """w(t): sds σ², uniform 1, fantasia3d ασ², x0 σ/α (the authors' with MVDream)"""
+    x0_rescale: float = 0.0
+    """ρ in [0, 1], share of x̂0's contrast that is taken back, as in SDS; MVDream's code has 0.5"""
     noises: int = 7
     """K, noises per step; the authors' value in 3D, 4 to 8 in 2D"""
     rule: Literal["best", "softmax", "min_max", "none"] = "min_max"
@@ -55,7 +57,7 @@ class RewardSDS(Method):
 
     def gradient(self, step: Step) -> Tensor:
         k = self.noises if step.progress < self.reward_duration else 1
-        pool = noise_pool(step, step.noises(k), self.guidance_scale)
+        pool = noise_pool(step, step.noises(k), self.guidance_scale, x0_rescale=self.x0_rescale)
         weight = weights(step, pool, self.weighting)
         residuals = self.residuals(step, pool)
         if k == 1 or self.rule == "none":

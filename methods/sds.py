@@ -5,16 +5,15 @@
 The render follows the prior's guided score; its fixed point is the prior's mode, so all particles collapse
 to it. Cost per view: 2 denoiser forwards.
 
-With w = σ/α the gradient is x - x̂0, and x̂0 can be rescaled against the over-saturation of large ω (MVDream,
-arXiv 2308.16512): x̂0 ← (ρ r + 1 - ρ) x̂0, r = std(x̂0 of the text branch)/std(x̂0), over the whole view set.
+With w = σ/α the gradient is x - x̂0, and x̂0 can be rescaled against the over-saturation of large ω, as MVDream
+does: x̂0 ← (ρ r + 1 - ρ) x̂0, r = std(x̂0 of the text branch)/std(x̂0), over each view set.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from psdbench.errors import UsageError
-from psdbench.guidance import Method, Step, combine, method, noise_pool, one_step_x0, weights
+from psdbench.guidance import Method, Step, combine, method, noise_pool, weights
 from psdbench.schedules import Weighting
 
 
@@ -27,21 +26,8 @@ class SDS(Method):
     weighting: Weighting = "sds"
     """w(t): sds σ², uniform 1, fantasia3d ασ², x0 σ/α; threestudio uses σ²"""
     x0_rescale: float = 0.0
-    """ρ in [0, 1], with weighting x0 alone; MVDream's paper takes 0.7, its code 0.5"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.x0_rescale <= 1:
-            raise UsageError(f"sds.x0_rescale cannot be {self.x0_rescale}", "choose a share in [0, 1]")
-        if self.x0_rescale and self.weighting != "x0":
-            raise UsageError(
-                f"sds.x0_rescale needs the weighting x0, not {self.weighting}", "set sds.weighting=x0"
-            )
+    """ρ in [0, 1]; MVDream's paper takes 0.7, its code 0.5"""
 
     def gradient(self, step: Step) -> Tensor:
-        pool = noise_pool(step, step.noise(), self.guidance_scale)
-        gradient = combine(pool.residuals, weights(step, pool, self.weighting))
-        if not self.x0_rescale:
-            return gradient
-        x0, x0_text = one_step_x0(step, pool), step.prior.predict_x0(pool.x_t, pool.eps_text, pool.timesteps)
-        return gradient + (self.x0_rescale * (1 - x0_text.std() / x0.std()) * x0)[0]
+        pool = noise_pool(step, step.noise(), self.guidance_scale, x0_rescale=self.x0_rescale)
+        return combine(pool.residuals, weights(step, pool, self.weighting))

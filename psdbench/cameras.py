@@ -7,7 +7,7 @@ counter-clockwise as seen from above, so azimuth 90 stands on +y. All angles are
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ VIEW_NAMES = {
 }  # fmt: skip
 """how many ranges of azimuth have a name → the names, counter-clockwise from the front. Four are DreamFusion's
 (arXiv 2209.14988, section 3.2); they leave a cube's corner anywhere in the picture, so eight draw sharper edges"""
+_UNLESS_DEFAULT = {"identity": "unless default"}  # of later switches, as in psdbench.config
 VIEW_WORDS = (*dict.fromkeys((*VIEW_NAMES[8], *VIEW_NAMES[4])), OVERHEAD)
 
 
@@ -32,6 +33,8 @@ class CameraConfig:
     """nearest training distance from the origin, world units"""
     distance_max: float = 2.7
     """farthest training distance from the origin, world units"""
+    relative_distance: bool = field(default=False, metadata=_UNLESS_DEFAULT)
+    """training distances in units of 1/tan(fov/2), so that an object keeps its size in the picture (MVDream)"""
     elevation_min: float = 0.0
     """lowest training elevation, degrees"""
     elevation_max: float = 30.0
@@ -44,8 +47,13 @@ class CameraConfig:
     """highest elevation of an overhead view, degrees"""
     fov: float = 45.0
     """vertical field of view, degrees"""
+    fov_min: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    """narrowest field of view in training, degrees; with fov_max, else it is fov"""
+    fov_max: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    """widest field of view in training, degrees"""
     named_azimuths: int = 8
-    """ranges of azimuth that a prompt tells apart: 4 (front, side, back: DreamFusion's) or 8 (also left and right)"""
+    """ranges of azimuth that a prompt tells apart: 4 (front, side, back: DreamFusion's), 8 (also left and right), or
+    0, no view words at all, for priors that see the camera itself"""
     rig_views: int = 8
     """evaluation views on a circle, from azimuth 0 on"""
     rig_elevation: float = 15.0
@@ -56,8 +64,12 @@ class CameraConfig:
     """distance of the evaluation cameras, world units"""
 
     def __post_init__(self) -> None:
-        if self.named_azimuths not in VIEW_NAMES:
-            raise ValueError(f"named_azimuths must be 4 or 8, not {self.named_azimuths}")
+        if self.named_azimuths not in (0, *VIEW_NAMES):
+            raise ValueError(f"named_azimuths must be 0, 4 or 8, not {self.named_azimuths}")
+        if (self.fov_min is None) != (self.fov_max is None):
+            raise ValueError("fov_min and fov_max belong together")
+        if self.fov_min is not None and not 0 < self.fov_min <= (self.fov_max or 0) < 180:
+            raise ValueError("need 0 < fov_min <= fov_max < 180")
 
 
 @dataclass(frozen=True)
@@ -119,11 +131,16 @@ class Cameras:
         pose[:, 3, 3] = 1.0
         return pose.flatten(1)
 
+    @property
+    def is_overhead(self) -> Tensor:
+        """Which cameras look from above, [V] bool."""
+        return self.elevation > OVERHEAD_ELEVATION
+
     def view_words(self, named_azimuths: int = 8) -> list[str]:
         """The name of each view: overhead above 60° of elevation, else by the range that the azimuth lies in."""
         names = VIEW_NAMES[named_azimuths]
         sector = (self.azimuth / (360 / named_azimuths)).round().long() % named_azimuths
-        high = (self.elevation > OVERHEAD_ELEVATION).tolist()
+        high = self.is_overhead.tolist()
         return [OVERHEAD if up else names[i] for i, up in zip(sector.tolist(), high, strict=True)]
 
     def seen_as(self, word: str) -> Tensor:
@@ -131,7 +148,7 @@ class Cameras:
 
         Generous on purpose: it holds for the narrow and for the wide use of a word.
         """
-        high = self.elevation > OVERHEAD_ELEVATION
+        high = self.is_overhead
         if word == OVERHEAD:
             return high
         centres = [
@@ -141,17 +158,32 @@ class Cameras:
         return ~high & (torch.stack(off).amin(0) <= 45)
 
 
-def sample_cameras(generator: torch.Generator, views: int, config: CameraConfig) -> Cameras:
-    """Draw V training cameras: azimuths stratified over the circle with one common random offset."""
-    offset, pick, height, reach = (torch.rand(n, generator=generator) for n in (1, views, views, views))
-    azimuth = (offset * 360 + torch.arange(views) * (360 / views)) % 360
+def sample_cameras(
+    generator: torch.Generator, views: int, config: CameraConfig, set_size: int = 1
+) -> Cameras:
+    """Draw V training cameras: azimuths stratified over the circle with one common random offset.
+
+    Where a prior sees `set_size` views together, each set has an offset of its own and one elevation, distance
+    and field of view, its cameras evenly around the object and one after the other (MVDream).
+    """
+    draws = views // set_size
+    circles = 1 if set_size == 1 else draws
+    offset, pick, height, reach = (torch.rand(n, generator=generator) for n in (circles, draws, draws, draws))
+    around = torch.arange(views // circles) * (360 / (views // circles))
+    azimuth = ((offset[:, None] * 360 + around) % 360).flatten()
     low = config.elevation_min + height * (config.elevation_max - config.elevation_min)
     high = config.overhead_elevation_min + height * (
         config.overhead_elevation_max - config.overhead_elevation_min
     )
     elevation = torch.where(pick < config.overhead_share, high, low)
     distance = config.distance_min + reach * (config.distance_max - config.distance_min)
-    return Cameras(azimuth, elevation, distance, torch.full((views,), config.fov))
+    fov = torch.full((draws,), config.fov)
+    if config.fov_min is not None and config.fov_max is not None:
+        fov = config.fov_min + torch.rand(draws, generator=generator) * (config.fov_max - config.fov_min)
+    if config.relative_distance:
+        distance = distance / torch.tan(torch.deg2rad(fov) / 2)
+    each = (values.repeat_interleave(set_size) for values in (elevation, distance, fov))
+    return Cameras(azimuth, *each)
 
 
 def orbit(views: int, elevation: float, config: CameraConfig) -> Cameras:
@@ -180,5 +212,7 @@ def evaluation_rig(config: CameraConfig) -> Cameras:
 
 
 def with_view_words(prompt: str, cameras: Cameras, named_azimuths: int = 8) -> list[str]:
-    """The prompt with the name of each view appended: ``a red cube, front view``."""
+    """The prompt with the name of each view appended: ``a red cube, front view``; as it is with 0 names."""
+    if not named_azimuths:
+        return [prompt] * len(cameras)
     return [f"{prompt}, {word}" for word in cameras.view_words(named_azimuths)]

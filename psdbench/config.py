@@ -78,6 +78,13 @@ class OptimizeConfig:
     """largest diffusion time at the first step, as a share of the prior's steps"""
     timestep_max_end: float = 0.7
     """largest diffusion time at the last step; in between it falls linearly"""
+    timestep_min_start: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    """smallest diffusion time at the first step, from which it falls to timestep_min; none: it does not"""
+    timestep_anneal: float = field(default=1.0, metadata=_UNLESS_DEFAULT)
+    """share of the run after which both bounds stay where they end"""
+    perp_neg: float = field(default=0.0, metadata=_UNLESS_DEFAULT)
+    """weight with which guidance repels the prompts of other views (Perp-Neg, arXiv 2304.04968), 0 for none;
+    stable-dreamfusion has 2. Twice the denoiser forwards. Only in classifier-free guidance: CSD and NFSD have none"""
     opacity_weight: float = 0.1
     """weight of the penalty on mean opacity (clears fog)"""
     entropy_weight: float = 0.0
@@ -104,6 +111,7 @@ class OptimizeConfig:
         _require(self.size > 0 and self.size % 8 == 0, "size must be a positive multiple of 8")
         _require(0 <= self.learning_rate_end <= 1, "optimize.learning_rate_end must lie between 0 and 1")
         _require(self.checkpoint_every > 0, "checkpoint_every must be at least 1")
+        _require(self.perp_neg >= 0, "optimize.perp_neg must be at least 0")
         _require(self.nfe is None or self.seconds is None, "a budget is either of nfe or of seconds")
         _require(self.nfe is None or self.nfe > 0, "optimize.nfe must be at least 1")
         _require(self.seconds is None or self.seconds > 0, "optimize.seconds must be positive")

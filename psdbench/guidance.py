@@ -11,7 +11,7 @@ IF guidances write ε̂_text + s (ε̂_text - ε̂_neg): their s is ω - 1.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, dataclass_transform, get_args, get_origin
 from typing import get_type_hints as type_hints
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from psdbench import schedules
+from psdbench.classifier_free import cfg, repelled, rescaled
+from psdbench.conditions import TextEmbeddings
 from psdbench.counters import Counters
 from psdbench.errors import UsageError
 from psdbench.method_state import RenderScore, RunningMean, State, States
@@ -51,28 +53,6 @@ __all__ = [
     "short_ddim",
     "weights",
 ]
-
-
-@dataclass(frozen=True)
-class TextEmbeddings:
-    """Embeddings of what a step may ask the prior for, each [V, L, D]."""
-
-    positive: Tensor
-    """the prompt with each view's words"""
-    negative: Tensor
-    """the negative prompt, the lower branch of classifier-free guidance"""
-    null: Tensor
-    """the empty prompt"""
-    plain: Tensor
-    """the prompt without view words"""
-
-    @classmethod
-    def encode(cls, prior: Prior, prompts: Sequence[str], plain: str, negative: str = "") -> TextEmbeddings:
-        """Encode one prompt per view and what goes with them; the prior caches every prompt."""
-        return cls(
-            prior.encode_text(prompts),
-            *(prior.encode_text([p] * len(prompts)) for p in (negative, "", plain)),
-        )
 
 
 @dataclass(frozen=True)
@@ -112,6 +92,11 @@ class Step:
     counters: Counters
     state: Any = None
     """what `Method.setup` returned"""
+
+    @property
+    def set_size(self) -> int:
+        """Views that are one picture of the object: those that the prior sees together, else all of the step."""
+        return self.prior.views if self.prior.views > 1 else len(self.latents)
 
     def noise(self, stream: str = "noise") -> Tensor:
         """One standard normal noise on every view, [1, V, C, h, w], from a named stream."""
@@ -161,6 +146,8 @@ class Method(ABC):
                     f"{self.name}.{field} cannot be '{getattr(self, field)}'",
                     f"use one of {', '.join(map(str, get_args(hint)))}",
                 )
+        if not 0 <= (share := getattr(self, "x0_rescale", 0.0)) <= 1:
+            raise UsageError(f"{self.name}.x0_rescale cannot be {share}", "choose a share in [0, 1]")
 
     @property
     def asks_reward_gradient(self) -> bool:
@@ -197,11 +184,6 @@ def method(
     return decorate
 
 
-def cfg(eps_negative: Tensor, eps_text: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance, ε̂_neg + ω (ε̂_text - ε̂_neg)."""
-    return eps_negative + scale * (eps_text - eps_negative)
-
-
 def denoise(step: Step, x_t: Tensor, t: Tensor, *texts: Tensor, grad: bool = False) -> tuple[Tensor, ...]:
     """ε̂ of x_t [K, V, C, h, w] at t [K, V] under each text [V or 1, L, D], all in one denoiser call."""
     k, v = t.shape
@@ -217,18 +199,33 @@ def denoise(step: Step, x_t: Tensor, t: Tensor, *texts: Tensor, grad: bool = Fal
 
 
 def guided_noise(
-    step: Step, x_t: Tensor, t: Tensor, guidance_scale: float, negative: Tensor | None = None
+    step: Step,
+    x_t: Tensor,
+    t: Tensor,
+    guidance_scale: float,
+    negative: Tensor | None = None,
+    x0_rescale: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """ε̂_text and ε̂_ω of x_t [K, V, C, h, w]; `negative` [V or 1, L, D] replaces the negative prompt.
 
-    At ω = 1 the negative branch has no weight and is not computed.
+    The run's perp-neg and a share `x0_rescale` of MVDream's rescaling are applied. At ω = 1 without perp-neg the
+    negative branch has no weight and is not computed.
     """
-    if guidance_scale == 1:
-        (eps_text,) = denoise(step, x_t, t, step.text.positive)
+    text, others = step.text, step.text.others
+    if guidance_scale == 1 and others is None:
+        (eps_text,) = denoise(step, x_t, t, text.positive)
         return eps_text, eps_text
-    lower = step.text.negative if negative is None else negative
-    eps_negative, eps_text = denoise(step, x_t, t, lower, step.text.positive)
-    return eps_text, cfg(eps_negative, eps_text, guidance_scale)
+    texts = (
+        text.negative if negative is None else negative,
+        text.positive,
+        *(others.texts if others else ()),
+    )
+    eps_negative, eps_text, *eps_others = denoise(step, x_t, t, *texts)
+    weights = others.weights if others else torch.empty(0)
+    eps = repelled(eps_negative, eps_text, eps_others, weights, guidance_scale)
+    if x0_rescale:
+        eps = rescaled(step.prior, x_t, t, eps_text, eps, x0_rescale, step.set_size)
+    return eps_text, eps
 
 
 @dataclass(frozen=True)
@@ -256,14 +253,15 @@ def noise_pool(
     *,
     timesteps: Tensor | None = None,
     negative: Tensor | None = None,
+    x0_rescale: float = 0.0,
 ) -> Pool:
     """Noise the renders with K noises [K, V, C, h, w] and denoise them all in one call.
 
-    `timesteps` [K, V] replace the step's own, `negative` [V or 1, L, D] the negative prompt.
+    `timesteps` [K, V] replace the step's own; `negative` and `x0_rescale` as for `guided_noise`.
     """
     t = step.timestep.expand(len(noises), -1) if timesteps is None else timesteps
     x_t = step.prior.add_noise(step.latents, noises, t)
-    return Pool(noises, t, x_t, *guided_noise(step, x_t, t, guidance_scale, negative))
+    return Pool(noises, t, x_t, *guided_noise(step, x_t, t, guidance_scale, negative, x0_rescale))
 
 
 def one_step_x0(step: Step, pool: Pool) -> Tensor:

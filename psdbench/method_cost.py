@@ -85,7 +85,7 @@ def cost_per_view(method: Method) -> dict[str, float]:
 def _step(index: int, about: dict[str, Any]) -> Step:
     """A step on one grey render, its timestep and camera drawn as in a job."""
     config, prior, streams, progress = OptimizeConfig(), about["prior"], about["streams"], index / (STEPS - 1)
-    schedule = TimestepSchedule(config.timestep_min, config.timestep_max_start, config.timestep_max_end)
+    schedule = TimestepSchedule.of(config)
     return Step(
         latents=torch.full((1, 3, SIZE, SIZE), 0.5),
         timestep=torch.tensor([schedule.sample(progress, streams["timesteps"], prior.num_timesteps)]),

@@ -160,10 +160,14 @@ class RenderScore(State):
 
     def fit(self, step: Step) -> Tensor:
         """One training step on ‖ε̂_ψ(α x + σ ε) - ε‖², t uniform over the diffusion; returns the loss."""
-        v, generator, device = len(step.latents), step.streams["method"], step.latents.device
-        t = torch.randint(step.prior.num_timesteps, (v,), generator=generator).to(device)
+        together, generator, device = step.prior.views, step.streams["method"], step.latents.device
+        sets = (
+            len(step.latents) // together
+        )  # views that the prior sees together have one t, and all cameras or none
+        t = torch.randint(step.prior.num_timesteps, (sets,), generator=generator).to(device)
         noise = randn(step.latents.shape, generator, device)
-        keep = (torch.rand(v, 1, generator=generator) >= self.camera_dropout).to(device)
+        keep = (torch.rand(sets, 1, generator=generator) >= self.camera_dropout).to(device)
+        t, keep = t.repeat_interleave(together), keep.repeat_interleave(together, 0)
         return self.score.update(step.latents, t, noise, step.text.plain, step.cameras.extrinsics() * keep)
 
     def state_dict(self) -> dict[str, Tensor]:

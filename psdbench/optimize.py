@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,12 @@ from torch import Tensor
 from psdbench import checkpoint
 from psdbench.budget import PATIENCE, Budget
 from psdbench.cameras import Cameras, sample_cameras, with_view_words
+from psdbench.conditions import TextEmbeddings, other_views
 from psdbench.config import JobSpec
 from psdbench.counters import Counters
 from psdbench.errors import Diverged, Interrupted, UsageError
 from psdbench.gradient_scale import scale_gradient
-from psdbench.guidance import Method, Setting, Step, TextEmbeddings
+from psdbench.guidance import Method, Setting, Step
 from psdbench.particles import Particle
 from psdbench.schedules import TimestepSchedule
 from psdbench.stopwatch import Stopwatch
@@ -147,7 +148,8 @@ class Optimisation:
         """One step of the shared optimizer."""
         config, lap, particle = self.spec.protocol.optimize, self.clock.lap, self._next_particle()
         progress = self.budget.progress(self.spent, self.index)
-        cameras = sample_cameras(self.streams["cameras"], config.views, self.spec.protocol.cameras)
+        poses = self.spec.protocol.cameras
+        cameras = sample_cameras(self.streams["cameras"], config.views, poses, self.prior.views)
         background = draw_backgrounds(self.streams["background"], config.views).to(self.prior.device)
         lap("rest")
         render = particle.asset.render(cameras.to(self.prior.device), config.size, background)
@@ -192,17 +194,21 @@ class Optimisation:
     def _method_step(self, latents: Tensor, cameras: Cameras, progress: float) -> Step:
         """What the method sees: one timestep for all views, and each view's words in its prompt."""
         protocol, config, prior = self.spec.protocol, self.spec.protocol.optimize, self.prior
-        schedule = TimestepSchedule(config.timestep_min, config.timestep_max_start, config.timestep_max_end)
+        schedule = TimestepSchedule.of(config)
         t = schedule.sample(progress, self.streams["timesteps"], prior.num_timesteps)
         prompts = with_view_words(self.spec.prompt, cameras, protocol.cameras.named_azimuths)
+        cameras = cameras.to(prior.device)
+        text = TextEmbeddings.encode(prior, prompts, self.spec.prompt, protocol.negative_prompt)
+        if config.perp_neg:
+            text = replace(text, others=other_views(prior, self.spec.prompt, cameras, config.perp_neg))
         return Step(
             latents=latents,
             timestep=torch.full((config.views,), t, device=prior.device),
             schedule=schedule,
-            cameras=cameras.to(prior.device),
+            cameras=cameras,
             prompt=self.spec.prompt,
             prompts=prompts,
-            text=TextEmbeddings.encode(prior, prompts, self.spec.prompt, protocol.negative_prompt),
+            text=text,
             prior=prior,
             reward=self.reward,
             index=self.index,

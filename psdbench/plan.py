@@ -47,6 +47,7 @@ def make_plan(config: RunConfig) -> Plan:
     params = {name: resolve_params(name, config.tables.get(name, {})) for name in methods}
     protocol = _protocol(config)
     lora = registry.lora_ref(place, protocol.prior) if place else None
+    _check_views(config, protocol)
     _check_reward(params, protocol)
     plugins = {name: registry.plugin_ref(name) for name in methods}
     jobs = tuple(
@@ -94,7 +95,7 @@ def _check_names(config: RunConfig) -> list[str]:
     if not config.methods:
         raise UsageError("no methods given", f"pass --methods psd,sds; known: {', '.join(known)}")
     registry.representation(config.representation)
-    registry.prior_folder(config.prior)
+    registry.prior_facts(config.prior)
     return list(dict.fromkeys(config.methods))
 
 
@@ -107,7 +108,7 @@ def _protocol(config: RunConfig) -> Protocol:
         )
     reward = _reward(config)
     return Protocol(
-        prior=registry.prior_ref(config.prior),
+        prior=registry.prior_ref(config.prior, config.dtype),
         reward=scorer_ref(reward) if reward else None,
         representation=config.representation,
         representation_params=resolve_params(
@@ -136,6 +137,21 @@ def _reward(config: RunConfig) -> str | None:
     full_id = metric_id(config.reward, config.prior)
     require_weights([full_id])
     return full_id
+
+
+def _check_views(config: RunConfig, protocol: Protocol) -> None:
+    """Refuse a number of views that does not divide into the prior's sets, and names of views that are not used."""
+    together, views = registry.prior_facts(config.prior).views, protocol.optimize.views
+    if views % together:
+        raise UsageError(
+            f"prior '{protocol.prior.name}' denoises {together} views together, and optimize.views is {views}",
+            f"set optimize.views to {together} or a multiple of it",
+        )
+    if protocol.optimize.perp_neg and not protocol.cameras.named_azimuths:
+        raise UsageError(
+            "optimize.perp_neg repels the names of other views, and prompts have no view words here",
+            "leave it at 0, or set cameras.named_azimuths to 4",
+        )
 
 
 def _check_reward(params: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> None:

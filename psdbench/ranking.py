@@ -21,9 +21,16 @@ TINY = 1e-30
 
 
 def scores(step: Step, x0: Tensor, per_view: bool) -> Tensor:
-    """Rewards of clean latents [K, V, C, h, w]: [K, V], or their mean over the view set, [K, 1]."""
+    """Rewards of clean latents [K, V, C, h, w]: [K, V], or their mean over each view set.
+
+    The views of a set have one winner, since they are one object: [K, 1] where all views are one set, else
+    [K, V] with the set's mean at each of its views.
+    """
     rewards = step.rewards(x0)
-    return rewards if per_view else rewards.mean(1, keepdim=True)
+    if per_view:
+        return rewards
+    means = rewards.unflatten(1, (-1, step.set_size)).mean(2)
+    return means if means.shape[1] == 1 else means.repeat_interleave(step.set_size, 1)
 
 
 def coefficients(

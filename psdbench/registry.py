@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from psdbench.config import LoraRef, PluginRef, PriorRef
     from psdbench.priors import Prior
+    from psdbench.priors.folder import Facts
 
 METHODS_PACKAGE = "psdbench.methods"
 WORLD = "shapes"
@@ -160,9 +161,9 @@ def make_representation(name: str, params: dict[str, Any], generator: torch.Gene
 
 
 def prior_folder(name: str) -> Path:
-    """Where a prior lies: the embedded one and those of `psdbench prefetch` by name, others by their path.
+    """Where a prior lies: the embedded one and those of `psdbench prefetch` by name, others by path or hub id.
 
-    Raises UsageError for an unknown name, EnvironmentProblem that names the files that are not there.
+    Raises UsageError for an unknown name, EnvironmentProblem when its files are not on this machine.
     """
     if name == WORLD:
         return world_folder("prior")
@@ -171,15 +172,22 @@ def prior_folder(name: str) -> Path:
 
         weights.require([name])
         return weights.folder(name)
+    from psdbench.priors import hub
+
     folder = Path(name)
-    if not folder.is_dir():
-        problem = unknown("prior", name, PRIORS)
-        raise UsageError(str(problem), f"{problem.remedy}; or the path of a Stable-Diffusion-format folder")
-    if not (folder / "unet").is_dir():
-        raise UsageError(
-            f"{folder} is not a Stable-Diffusion-format folder: no unet/ in it", "see psdbench list priors"
-        )
-    return folder
+    if folder.is_dir():
+        return folder
+    if hub.is_id(name):
+        return hub.cached(name)
+    problem = unknown("prior", name, PRIORS)
+    raise UsageError(str(problem), f"{problem.remedy}; or a folder in Stable Diffusion's layout")
+
+
+def prior_facts(name: str) -> Facts:
+    """What kind of prior it is; EnvironmentProblem that names what is missing or unfit in its folder."""
+    from psdbench.priors.folder import inspect
+
+    return inspect(prior_folder(name))
 
 
 def split_prior(name: str) -> tuple[str, str]:
@@ -190,14 +198,16 @@ def split_prior(name: str) -> tuple[str, str]:
     return base, place
 
 
-def prior_ref(name: str) -> PriorRef:
+def prior_ref(name: str, dtype: str = "float32") -> PriorRef:
     """The identity of a prior: hashes its files, loads nothing."""
     from psdbench.config import PriorRef
     from psdbench.store.digest import folder_sha256
 
     folder = prior_folder(name)
-    embedded = name == WORLD
-    return PriorRef(name if embedded else folder.name, folder_sha256(folder), "" if embedded else str(folder))
+    if name == WORLD:
+        return PriorRef(name, folder_sha256(folder), dtype=dtype)
+    known_as = folder if Path(name).is_dir() else Path(name.partition("@")[0])
+    return PriorRef(known_as.name, folder_sha256(folder), str(folder), dtype)
 
 
 def lora_ref(place: str, prior: PriorRef) -> LoraRef:
@@ -211,7 +221,6 @@ def load_prior(ref: PriorRef, device: str, lora: LoraRef | None = None) -> Prior
     """Load a prior, finetuned or not; EnvironmentProblem when its files are no longer those of the reference."""
     import torch
 
-    from psdbench.priors.diffusers import DiffusersPrior
     from psdbench.store.digest import sha256_file
 
     found = prior_ref(ref.folder or ref.name)
@@ -226,8 +235,12 @@ def load_prior(ref: PriorRef, device: str, lora: LoraRef | None = None) -> Prior
             f"{file} is not the LoRA that the job was planned with",
             "restore it, or run the same command again: it makes new jobs with the present one",
         )
-    folder = prior_folder(ref.folder or ref.name)
-    return DiffusersPrior.load(folder, device, getattr(torch, ref.dtype), file)
+    place = ref.folder or ref.name
+    cls = "mvdream:MVDreamPrior" if prior_facts(place).kind == "mvdream" else "diffusers:DiffusersPrior"
+    prior: Prior = load(f"psdbench.priors.{cls}").load(
+        prior_folder(place), device, getattr(torch, ref.dtype), file
+    )
+    return prior
 
 
 def world_folder(part: str) -> Path:

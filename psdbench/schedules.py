@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from psdbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from psdbench.config import OptimizeConfig
 
 Weighting = Literal["sds", "uniform", "fantasia3d", "x0"]
 
@@ -34,7 +37,10 @@ def weight(name: str, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TimestepSchedule:
-    """Timesteps uniform in [min, max], max falling linearly over the run (ProlificDreamer steps it down)."""
+    """Timesteps uniform in [min, max], bounds that fall linearly over the run, or over its first part.
+
+    ProlificDreamer steps the upper one down; MVDream lets both fall from 0.98 over the first 80 %.
+    """
 
     min: float = 0.02
     """smallest timestep, share of the diffusion's length"""
@@ -42,18 +48,44 @@ class TimestepSchedule:
     """largest timestep at the start of the run, share of the diffusion's length"""
     max_end: float = 0.5
     """largest timestep at the end of the run, share of the diffusion's length"""
+    min_start: float | None = None
+    """smallest timestep at the start of the run; none: `min` all along"""
+    anneal: float = 1.0
+    """share of the run after which the bounds stay"""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.min <= self.max_start < 1 and self.min <= self.max_end < 1):
+        first = self.min if self.min_start is None else self.min_start
+        if not 0 < self.anneal <= 1:
+            raise UsageError(
+                f"timesteps cannot anneal over {self.anneal} of a run", "choose a share in (0, 1]"
+            )
+        if not (
+            0 <= self.min <= self.max_start < 1
+            and self.min <= self.max_end < 1
+            and 0 <= first <= self.max_start
+        ):
             raise UsageError(
                 f"timestep range {self.min}..{self.max_start} -> {self.max_end} is empty or leaves [0, 1)",
                 "choose 0 <= min <= max_start, max_end < 1",
             )
 
+    @classmethod
+    def of(cls, config: OptimizeConfig) -> TimestepSchedule:
+        """The one of a protocol."""
+        return cls(
+            min=config.timestep_min,
+            max_start=config.timestep_max_start,
+            max_end=config.timestep_max_end,
+            min_start=config.timestep_min_start,
+            anneal=config.timestep_anneal,
+        )
+
     def bounds(self, progress: float, num_timesteps: int) -> tuple[int, int]:
         """The smallest and largest timestep, both included, at a progress in [0, 1]."""
-        top = self.max_start + (self.max_end - self.max_start) * progress
-        return round(self.min * num_timesteps), round(top * num_timesteps)
+        done = min(progress / self.anneal, 1.0)
+        top = self.max_start + (self.max_end - self.max_start) * done
+        first = self.min if self.min_start is None else self.min_start
+        return round((first + (self.min - first) * done) * num_timesteps), round(top * num_timesteps)
 
     def sample(self, progress: float, generator: torch.Generator, num_timesteps: int) -> int:
         """Draw one timestep from a CPU generator."""

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from psdbench import defaults, registry, strict
 from psdbench.errors import UsageError, unknown
@@ -42,6 +42,8 @@ class RunConfig:
     metrics: tuple[str, ...] = ()
     negative_prompt: str = ""
     device: str = "auto"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """number format in which the prior computes"""
     workers: int | None = None
     keep_checkpoints: bool = False
     out: str | None = None

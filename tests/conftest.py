@@ -61,6 +61,8 @@ def write_tiny_prior(folder: Path) -> Path:
     config = folder / "vae" / "config.json"
     moments = {"latents_mean": [0.1 * c for c in range(8)], "latents_std": [1.0 + 0.1 * c for c in range(8)]}
     config.write_text(json.dumps(json.loads(config.read_text()) | moments))
+    from folders import byte_tokenizer
+
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     (folder / "scheduler").mkdir()
     scheduler = {
@@ -75,20 +77,26 @@ def write_tiny_prior(folder: Path) -> Path:
     return folder
 
 
-def byte_tokenizer():
-    """A CLIPTokenizer without merges: one token per byte, inside a word or at its end."""
-    from transformers import CLIPTokenizer
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    letters = list(bytes_to_unicode().values())
-    pieces = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={p: i for i, p in enumerate(pieces)}, merges=[], model_max_length=32)
-
-
 @pytest.fixture(scope="session")
 def tiny_prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a whole, untrained prior of some hundred thousand parameters; not to be written to."""
     return write_tiny_prior(tmp_path_factory.mktemp("priors") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained prior of the shape of Stable Diffusion 1.5; not to be written to."""
+    from folders import write_sd
+
+    return write_sd(tmp_path_factory.mktemp("priors") / "sd")
+
+
+@pytest.fixture(scope="session")
+def mvdream_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained prior of the shape of MVDream; not to be written to."""
+    from folders import write_mvdream
+
+    return write_mvdream(tmp_path_factory.mktemp("priors") / "mv")
 
 
 @pytest.fixture

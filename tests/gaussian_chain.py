@@ -25,8 +25,9 @@ class Level(NamedTuple):
 @cache
 def level(t: int) -> Level:
     """The noise level of a timestep, in double precision."""
-    signal = gaussian_prior().alphas_cumprod[t].item()
-    return Level(signal**0.5, (1 - signal) ** 0.5, signal * STD**2 + 1 - signal)
+    prior = gaussian_prior()
+    alpha, sigma = prior.alphas[t].item(), prior.sigmas[t].item()
+    return Level(alpha, sigma, alpha**2 * STD**2 + sigma**2)
 
 
 def growth(times: Sequence[int]) -> float:

@@ -23,7 +23,7 @@ METHODS = registry.shipped_methods()
 
 @pytest.fixture
 def folder_prior(tmp_path: Path) -> Callable[[Any], str]:
-    """Makes a folder that a plan takes for a prior, with a UNet of this configuration."""
+    """Makes a prior's folder whose UNet has this configuration."""
 
     def make(unet: Any) -> str:
         config = tmp_path / "prior" / "unet" / "config.json"
@@ -35,10 +35,10 @@ def folder_prior(tmp_path: Path) -> Callable[[Any], str]:
 
 
 @pytest.fixture
-def options(folder_prior: Callable[[Any], str], tmp_path: Path) -> dict[str, Any]:
+def options(tiny_prior_folder: Path, tmp_path: Path) -> dict[str, Any]:
     """A plan of two methods on a Stable-Diffusion-format prior, without a reward."""
     (tmp_path / "p.txt").write_text("a fox\n")
-    return {"methods": ["sds,vsd"], "prompts": [str(tmp_path / "p.txt")], "prior": folder_prior({})}
+    return {"methods": ["sds,vsd"], "prompts": [str(tmp_path / "p.txt")], "prior": str(tiny_prior_folder)}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -67,6 +67,7 @@ def test_psd_and_its_base_have_one_guidance_and_weighting() -> None:
         tables = read(family)[1]
         assert tables["psd"]["guidance_scale"] == tables["sds"]["guidance_scale"]
         assert tables["psd"].get("weighting", "sds") == tables["sds"]["weighting"]
+        assert tables["psd"].get("x0_rescale") == tables["sds"].get("x0_rescale")
 
 
 def test_the_embedded_world_holds_only_what_differs_from_the_dataclass_defaults() -> None:
@@ -105,6 +106,26 @@ def test_a_plan_has_the_values_of_its_family(options: dict[str, Any]) -> None:
     assert (sds.params["guidance_scale"], vsd.params["guidance_scale"]) == (101.0, 7.5)
     assert (plan.protocol.optimize.size, plan.protocol.optimize.steps) == (512, 10_000)
     assert plan.protocol.cameras.named_azimuths == 4
+
+
+def test_mvdream_has_its_own_views_cameras_and_negative_prompt(
+    options: dict[str, Any], mvdream_folder: Path
+) -> None:
+    protocol = make_plan(resolve({**options, "prior": str(mvdream_folder)}, None)).protocol
+    assert (protocol.optimize.views, protocol.cameras.named_azimuths) == (4, 0)
+    assert protocol.negative_prompt.startswith("ugly, bad anatomy")
+    assert make_plan(resolve({**options, "negative_prompt": ""}, None)).protocol.negative_prompt == ""
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("optimize.views=6", "denoises 4 views together"), ("optimize.perp_neg=2", "no view words")],
+)
+def test_what_mvdream_cannot_do_is_refused_by_the_plan(
+    options: dict[str, Any], mvdream_folder: Path, setting: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_plan(resolve({**options, "prior": str(mvdream_folder)}, None, [setting]))
 
 
 def test_file_and_flag_and_set_win_over_the_family(options: dict[str, Any], tmp_path: Path) -> None:

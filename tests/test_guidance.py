@@ -65,9 +65,7 @@ def test_pool_takes_timesteps_and_a_negative_of_its_own(step: Step) -> None:
         x_t = alpha * step.latents + sigma * noises[k]
         eps = [step.prior.predict_noise(x_t, timesteps[k], t) for t in (step.text.null, step.text.positive)]
         torch.testing.assert_close(pool.eps_hat[k], cfg(*eps, 7.5))
-    torch.testing.assert_close(
-        weights(step, pool, "sds")[:, :, 0, 0, 0], 1 - step.prior.alphas_cumprod[timesteps]
-    )
+    torch.testing.assert_close(weights(step, pool, "sds")[:, :, 0, 0, 0], step.prior.sigmas[timesteps] ** 2)
 
 
 def test_views_keep_their_own_text(step: Step) -> None:

@@ -12,6 +12,20 @@ from psdbench.errors import UsageError
 from psdbench.ranking import Rule, check_ranking, coefficients, scores, standardised
 from psdbench.streams import Streams
 
+
+def test_the_views_of_a_set_have_one_score_sets_their_own() -> None:
+    prior = gaussian_prior()
+    step = make_step(prior, torch.zeros(4, 3, 1, 1), Streams(0), reward=LinearReward())
+    x0 = torch.randn(3, 4, 3, 1, 1)
+    each = step.rewards(x0)
+    torch.testing.assert_close(scores(step, x0, per_view=False), each.mean(1, keepdim=True))
+    assert torch.equal(scores(step, x0, per_view=True), each)
+    prior.views = 2
+    by_set = torch.stack([each[:, :2].mean(1), each[:, 2:].mean(1)], 1).repeat_interleave(2, 1)
+    torch.testing.assert_close(scores(step, x0, per_view=False), by_set)
+    assert torch.equal(scores(step, x0, per_view=True), each)
+
+
 RULES: tuple[Rule, ...] = ("best", "softmax", "min_max")
 rewards_of_noises = st.lists(st.integers(-1000, 1000), min_size=4, max_size=9, unique=True).map(
     lambda values: torch.tensor(values, dtype=torch.float64)[:, None] / 100

@@ -43,8 +43,8 @@ def test_priors(tiny_prior_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown prior 'shape'") as caught:
         registry.prior_folder("shape")
     assert "did you mean 'shapes'?" in caught.value.remedy
-    with pytest.raises(UsageError, match="no unet/ in it"):
-        registry.prior_folder(str(tmp_path))
+    with pytest.raises(EnvironmentProblem, match="no unet/ in it"):
+        registry.prior_facts(str(tmp_path))
 
 
 def test_a_changed_prior_is_noticed(tiny_prior_folder: Path, tmp_path: Path) -> None:

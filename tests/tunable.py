@@ -77,6 +77,6 @@ def kl_weight_of_dpo(tuner: Tuner, timestep: int) -> float:
     labels of temperature τ are matched at m = μ + (D/(β A² τ)) b = μ + s² b / (s² β A² τ/D).
     """
     prior = tuner.prior
-    prior.alphas_cumprod, prior.num_timesteps = prior.alphas_cumprod[[timestep]], 1
+    prior.alphas, prior.sigmas, prior.num_timesteps = prior.alphas[[timestep]], prior.sigmas[[timestep]], 1
     alpha, sigma = (float(x) for x in prior.alpha_sigma(torch.tensor(0)))
     return STD**2 * (sigma * alpha / (alpha**2 * STD**2 + sigma**2)) ** 2 / MEAN.numel()

@@ -163,17 +163,16 @@ def _fetched() -> Iterator[Check]:
 
 
 def _try_prior(name: str) -> str:
-    """Denoise once; the sha256 of the prior's files."""
-    import torch
-
+    """Denoise once, and see that it predicts what it says; the sha256 of the prior's files."""
     from psdbench import registry
+    from psdbench.priors.diffusers import DiffusersPrior
+    from psdbench.priors.probe import check_prediction
 
     base, lora = registry.split_prior(name)
     ref = registry.prior_ref(base)
     prior = registry.load_prior(ref, "cpu", registry.lora_ref(lora, ref) if lora else None)
-    side = 64 // prior.latent_scale
-    noise = torch.zeros(1, prior.latent_channels, side, side)
-    prior.predict_noise(noise, torch.tensor([500]), prior.encode_text([PROBE]))
+    assert isinstance(prior, DiffusersPrior)
+    check_prediction(prior, 64 // prior.latent_scale)
     return ref.sha256
 
 

@@ -125,13 +125,18 @@ def priors() -> list[dict[str, Any]]:
 
     foreign = {
         "name": "FOLDER",
-        "summary": "any folder in Stable Diffusion's format (unet/, vae/, …), by its path",
+        "summary": "any folder in Stable Diffusion's layout (unet/, vae/, …), by its path: SD 1 and 2 with ε-, v- or "
+        "x-prediction, priors of pixels, and MVDream as psdbench convert mvdream writes it",
+    }
+    cached = {
+        "name": "OWNER/NAME[@REVISION]",
+        "summary": "such a folder in the Hugging Face hub's local cache",
     }
     finetuned = {
         "name": f"PRIOR{LORA}FOLDER",
         "summary": "either of these with the LoRA in a folder that psdbench finetune wrote",
     }
-    return [*({"name": name, "summary": text} for name, text in PRIORS.items()), foreign, finetuned]
+    return [*({"name": name, "summary": text} for name, text in PRIORS.items()), foreign, cached, finetuned]
 
 
 def metrics() -> list[dict[str, Any]]:

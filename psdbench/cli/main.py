@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from psdbench.cli.convert import app as convert
 from psdbench.cli.doctor import doctor
 from psdbench.cli.finetune import finetune
 from psdbench.cli.list import list_names
@@ -78,6 +79,7 @@ app.command("tune")(tune)
 app.command("prefetch")(prefetch)
 app.command("doctor")(doctor)
 app.command("verify-scorers")(verify_scorers)
+app.add_typer(convert, name="convert")
 app.add_typer(world, name="world")
 
 if __name__ == "__main__":

@@ -24,7 +24,11 @@ Prompts = Annotated[
 Seeds = Annotated[str | None, _option("--seeds", "How many seeds (3: 0, 1, 2) or a range (5-7). [3]")]
 Prior = Annotated[
     str | None,
-    _option("--prior", "shapes or a Stable-Diffusion-format folder; finetuned: PRIOR+lora:FOLDER. [shapes]"),
+    _option(
+        "--prior",
+        "shapes, a folder in Stable Diffusion's layout, or a hub id OWNER/NAME that is in the local cache; "
+        "finetuned: PRIOR+lora:FOLDER. [shapes]",
+    ),
 ]
 Representation = Annotated[str | None, _option("--representation", "What is optimised. [voxels]")]
 Steps = Annotated[int | None, _option("--steps", "Optimisation steps of a job. [300]")]
@@ -57,6 +61,9 @@ Config = Annotated[
     Path | None, _option("--config", "TOML file with these options and parameter tables.", "-c")
 ]
 Device = Annotated[str | None, _option("--device", "auto, cpu or cuda. [auto]")]
+Dtype = Annotated[
+    str | None, _option("--dtype", "Number format of the prior: float32, float16 or bfloat16. [float32]")
+]
 Workers = Annotated[int | None, _option("--workers", "Worker processes. [measured choice]", "-j")]
 KeepCheckpoints = Annotated[
     bool | None, _option("--keep-checkpoints", "Keep the last checkpoint of finished jobs.", is_flag=True)

@@ -24,6 +24,7 @@ def plan(
     set_: o.Set = None,
     config: o.Config = None,
     device: o.Device = None,
+    dtype: o.Dtype = None,
     workers: o.Workers = None,
     keep_checkpoints: o.KeepCheckpoints = None,
     plugin: o.Plugin = None,

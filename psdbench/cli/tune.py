@@ -65,6 +65,7 @@ def tune(
     set_: o.Set = None,
     config: o.Config = None,
     device: o.Device = None,
+    dtype: o.Dtype = None,
     workers: o.Workers = None,
     plugin: o.Plugin = None,
     json: o.Json = False,

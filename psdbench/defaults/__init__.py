@@ -6,18 +6,16 @@ A dataclass default is right for the embedded world, so `shapes.toml` only holds
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from psdbench import registry
+from psdbench.errors import PsdbenchError
 
 FAMILIES = ("shapes", "sd", "mvdream")
 """the embedded world, Stable-Diffusion-format folders, and those that denoise four views with their cameras"""
-CAMERA_VALUES = 16
-"""numbers of MVDream's camera condition: a flattened 4 x 4 pose"""
 _TABLE = re.compile(r"\[(\w+)\]")
 _VALUE = re.compile(r"(\w+) = .+?  # (.+)")
 
@@ -30,13 +28,12 @@ def family_of(prior: str) -> str:
     name, _ = registry.split_prior(prior)
     if name == registry.WORLD:
         return "shapes"
+    from psdbench.priors.folder import read_config, sees_cameras
+
     try:
-        unet = json.loads((Path(name) / "unet" / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return "mvdream" if sees_cameras(read_config(registry.prior_folder(name), "unet")) else "sd"
+    except PsdbenchError:
         return "sd"
-    facts = unet if isinstance(unet, dict) else {}
-    condition = facts.get("class_embed_type"), facts.get("projection_class_embeddings_input_dim")
-    return "mvdream" if condition == ("projection", CAMERA_VALUES) else "sd"
 
 
 def path(name: str) -> Path:

@@ -71,6 +71,11 @@ def make_spec(
         raise UsageError("a finetuned prior cannot be finetuned again", "give the prior without +lora:…")
     if name != (slug(name) if name else name):
         raise UsageError(f"name '{name}' has more than a-z, 0-9 and hyphens", f"for example: {slug(name)}")
+    if registry.prior_facts(prior).views > 1:
+        raise UsageError(
+            f"prior '{prior}' denoises sets of views, and finetuning has single images",
+            "finetune a prior of single images",
+        )
     prior_ref = registry.prior_ref(prior)
     scorer = metric_id(reward, prior)
     if chosen.needs_gradient and not load_scorer(scorer).differentiable:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
-
-from psdbench.streams import Streams
-
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from psdbench.cameras import Cameras
     from psdbench.counters import Counters
+    from psdbench.streams import Streams
 
 
 class TunableScore(Protocol):
@@ -43,8 +42,12 @@ class Prior(Protocol):
 
     name: str
     num_timesteps: int
-    alphas_cumprod: Tensor
-    """ᾱ_t, [num_timesteps]"""
+    alphas: Tensor
+    """α_t, [num_timesteps]: the share of the clean image in x_t"""
+    sigmas: Tensor
+    """σ_t, [num_timesteps]: the size of the noise in x_t; any pair of schedules, α² + σ² may differ from 1"""
+    views: int
+    """images denoised together: 1, or the size of the sets of views that follow one another in a batch"""
     latent_channels: int
     latent_scale: int
     """pixels per latent, along one side"""
@@ -70,7 +73,7 @@ class Prior(Protocol):
     ) -> Tensor:
         """ε̂(x_t; text), float32, t [B]; a prior without camera condition ignores `cameras`.
 
-        No graph is kept unless `grad` asks for one.
+        Where `views` is not 1, B is a multiple of it. No graph is kept unless `grad` asks for one.
         """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,9 +55,13 @@ def transition(
 
 
 def posterior_std(prior: Prior, t: Tensor, to: Tensor) -> Tensor:
-    """Standard deviation of q(x_t | x_to, x_0) for t <= to, [..., 1, 1, 1]: DDIM's noise at its η = 1."""
+    """Standard deviation of q(x_t | x_to, x_0) for t <= to, [..., 1, 1, 1]: DDIM's noise at its η = 1.
+
+    From t to `to` a diffusion shrinks by α_to/α and adds the variance that σ_to² then lacks.
+    """
     (alpha, sigma), (alpha_to, sigma_to) = prior.alpha_sigma(t), prior.alpha_sigma(to)
-    return sigma / sigma_to * (1 - (alpha_to / alpha) ** 2).sqrt()
+    added = (sigma_to**2 - (alpha_to / alpha * sigma) ** 2).clamp_min(0)
+    return sigma / sigma_to * added.sqrt()
 
 
 def guided(prior: Prior, x: Tensor, t: Tensor, text: Tensor, guidance_scale: float, grad: bool) -> Tensor:

@@ -8,14 +8,14 @@ embedding is the mean μ itself, so that learning an embedding is learning where
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from psdbench.counters import Counters
 from psdbench.errors import UsageError
-from psdbench.priors.diffusion import Diffusion, alphas_cumprod
+from psdbench.priors.diffusion import Diffusion, noise_schedule
 from psdbench.streams import Streams
 
 if TYPE_CHECKING:
@@ -25,13 +25,18 @@ STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "be
 
 
 class GaussianPrior(Diffusion):
-    """N(μ_prompt, s²) over images [3, h, w]; the noise schedule is Stable Diffusion's."""
+    """N(μ_prompt, s²) over images [3, h, w]; unless told otherwise, the noise schedule is Stable Diffusion's."""
 
     name = "gaussian"
     latent_scale = 1
 
-    def __init__(self, mean_by_prompt: Mapping[str, Tensor], std: float) -> None:
-        super().__init__(alphas_cumprod(STABLE_DIFFUSION))
+    def __init__(
+        self,
+        mean_by_prompt: Mapping[str, Tensor],
+        std: float,
+        scheduler: Mapping[str, Any] = STABLE_DIFFUSION,
+    ) -> None:
+        super().__init__(*noise_schedule(scheduler))
         self.means, self.std = dict(mean_by_prompt), std
         self.shape = next(iter(self.means.values())).shape
         self.latent_channels = self.shape[0]

@@ -1,7 +1,8 @@
 """The score of the renders, ε̂_ψ of VSD (arXiv 2305.16213): a LoRA and a camera condition on the prior's UNet.
 
 Adapter and camera condition act only while this score is asked; at all other times the prior computes the
-same bits as if they were not there.
+same bits as if they were not there. A prior that sees cameras itself keeps that condition below ours, and where a
+camera is withheld, both are: so q is the prior at first, and its marginal over cameras knows none.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class LoraScore:
     def predict_noise(self, x_t: Tensor, t: Tensor, text: Tensor, condition: Tensor) -> Tensor:
         """ε̂_ψ(x_t; text, camera) without a graph; `condition` [B, 16], zeros for an unknown camera."""
         with self._active(condition):
-            return self._prior.predict_noise(x_t, t, text)
+            return self._prior.noise_seen_from(x_t, t, text, condition)
 
     def update(self, latents: Tensor, t: Tensor, noise: Tensor, text: Tensor, condition: Tensor) -> Tensor:
         """One AdamW step on mean ‖ε̂_ψ(α x + σ ε) - ε‖²; returns the loss before it."""
@@ -77,7 +78,7 @@ class LoraScore:
         with self._active(
             condition
         ):  # peft freezes what is inactive, so the backward pass belongs inside too
-            eps = self._prior.predict_noise(x_t, t, text, grad=True)
+            eps = self._prior.noise_seen_from(x_t, t, text, condition, grad=True)
             loss = nn.functional.mse_loss(eps, noise)
             self._optimizer.step(loss)
         return loss.detach()

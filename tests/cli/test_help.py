@@ -46,6 +46,7 @@ def test_every_command_says_what_it_does(program: Callable) -> None:
         "score",
         "report",
         "list",
+        "convert",
         "finetune",
         "tune",
         "doctor",

@@ -128,6 +128,11 @@ def test_options_that_do_not_go_together_are_refused(tiny_prior_folder: Path, pr
         make_spec("draft", "hps_shapes", str(tiny_prior_folder), prompts=prompts, name="A b")
 
 
+def test_a_prior_of_view_sets_is_not_finetuned(mvdream_folder: Path, prompts: list[str]) -> None:
+    with pytest.raises(UsageError, match="denoises sets of views"):
+        tiny_spec(mvdream_folder, prompts)
+
+
 def test_jobs_on_a_finetuned_prior_share_the_protocol_but_not_the_id(
     tiny_prior_folder: Path, prompts: list[str], tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ from psdbench.methods.rewardsds import RewardSDS
 from psdbench.methods.sds import SDS
 from psdbench.streams import Streams
 
-WEIGHT = 1 - gaussian_prior().alphas_cumprod[450]
+WEIGHT = gaussian_prior().sigmas[450] ** 2
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 

@@ -225,7 +225,7 @@ def test_pair_of_two_timesteps_shares_a_noise_and_weighs_each_by_its_own_t(laten
     noise, rho = step.noise(), []
     for t in (450, other):
         pool = noise_pool(step, noise, 7.5, timesteps=torch.full((1, 4), t))
-        rho.append((1 - step.prior.alphas_cumprod[t]) * pool.residuals[0])
+        rho.append(step.prior.sigmas[t] ** 2 * pool.residuals[0])
     torch.testing.assert_close(g, rho[0] + 2.0 * (rho[0] - rho[1]), rtol=1e-4, atol=1e-4)
 
 

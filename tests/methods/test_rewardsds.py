@@ -60,7 +60,7 @@ def rho_and_rewards(latents: Tensor, noises: int) -> tuple[Tensor, Tensor]:
     step = make_step(gaussian_prior(), latents, Streams(1))
     pool = noise_pool(step, step.noises(noises), 7.5)
     rewards = torch.einsum("kvchw,c->kv", one_step_x0(step, pool), DIRECTION)
-    return (1 - step.prior.alphas_cumprod[450]) * pool.residuals, rewards
+    return step.prior.sigmas[450] ** 2 * pool.residuals, rewards
 
 
 def test_rules_by_hand(latents: Tensor) -> None:
@@ -136,7 +136,7 @@ def test_noises_can_be_ranked_at_the_end_of_a_ddim_chain(tiny_prior) -> None:
     before = dict(vars(tiny_prior.counters))
     step = viewed_step(tiny_prior, latents, Streams(0), reward=reward)
     g = RewardSDS(noises=3, rule="best", rank_on=4).gradient(step)
-    expected = (1 - tiny_prior.alphas_cumprod[450]) * pool.residuals[rewards.argmax()]
+    expected = tiny_prior.sigmas[450] ** 2 * pool.residuals[rewards.argmax()]
     torch.testing.assert_close(g, expected, rtol=1e-3, atol=1e-4)
     forwards = tiny_prior.counters.denoiser_forwards - before["denoiser_forwards"]
     assert forwards == 2 * (2 * 3 + 3 * 2 * 3)

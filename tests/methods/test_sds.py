@@ -10,6 +10,10 @@ from toys import MEAN, MEAN_NEGATIVE, STD, assert_mean_is, gaussian_prior, make_
 
 from psdbench.errors import UsageError
 from psdbench.guidance import noise_pool
+from psdbench.methods.dreamreward import DreamReward
+from psdbench.methods.psd import PSD
+from psdbench.methods.reward_gradient import RewardGradient
+from psdbench.methods.rewardsds import RewardSDS
 from psdbench.methods.sds import SDS
 from psdbench.streams import Streams, randn
 
@@ -101,7 +105,7 @@ def test_rescaling_what_is_not_guided_changes_no_bit(tiny_prior) -> None:
     assert torch.equal(off, on)
 
 
-@pytest.mark.parametrize("bad", [{"x0_rescale": 0.5}, {"x0_rescale": 1.5, "weighting": "x0"}])
-def test_rescaling_needs_x0_and_a_share(bad: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="x0_rescale"):
-        SDS(**bad)
+@pytest.mark.parametrize("cls", [SDS, PSD, RewardSDS, DreamReward, RewardGradient])
+def test_rescaling_is_by_a_share(cls: type[Any]) -> None:
+    with pytest.raises(UsageError, match=f"{cls.name}.x0_rescale cannot be 1.5"):
+        cls(x0_rescale=1.5)

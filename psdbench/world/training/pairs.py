@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from psdbench.priors.diffusion import Diffusion, alphas_cumprod
+from psdbench.priors.diffusion import Diffusion, noise_schedule
 from psdbench.world.data import draw_camera, draw_scene, stack_cameras, view_word
 from psdbench.world.grammar import describe, parse
 from psdbench.world.preference import appraise
@@ -178,7 +178,7 @@ def _one_step(
     text = encode_captions(models.text_model, models.tokenizer, captions, device)
     null = encode_captions(models.text_model, models.tokenizer, [""], device).expand_as(text)
     t = torch.randint(20, 900, (count,), generator=generator).to(device)
-    diffusion = Diffusion(alphas_cumprod(SCHEDULER).to(device))
+    diffusion = Diffusion(*(level.to(device) for level in noise_schedule(SCHEDULER)))
     scale = torch.tensor([rng.choice((1.0, 3.0, 7.5, 7.5, 12.0)) for _ in captions], device=device).view(
         -1, 1, 1, 1
     )
