@@ -14,7 +14,7 @@ install: .venv/installed
 demo: install
 	$(BIN)/psdbench run --methods sds,psd --prompts prompts/demo.txt --reward hps --seeds 2 --out $(DEMO)
 	$(BIN)/psdbench report $(DEMO)
-	@echo "report: $(DEMO)/report/report.md   pictures: $(DEMO)/report/contact/overview.png"
+	@echo "report: $(DEMO)/report/report.html   pictures: $(DEMO)/report/contact/overview.png"
 
 test: install
 	$(BIN)/python -m pytest

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 RESAMPLES = 2000
 SEED = 20260301
@@ -25,7 +26,8 @@ ONE_PROMPT = "one prompt alone"
 NO_SPREAD = "all prompts alike"
 """why a mean has no interval"""
 _Z = 1.959964
-_FEW = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764, 5: 2.5706}
+_CHUNK = 2_000_000
+"""draws that are held at once: some tens of megabytes"""
 
 Scores = Mapping[tuple[str, int], float]
 """one number per (prompt, seed)"""
@@ -62,7 +64,7 @@ def estimate(scores: Scores, bounds: tuple[float, float] | None = None) -> Estim
     if not scores:
         return Estimate(0, 0, None, note="no scores")
     values, counts = _by_prompt(scores)
-    means = np.add.reduceat(values, _starts(counts)) / counts
+    means = prompt_means(scores)
     n, prompts, mean = len(values), len(counts), float(means.mean())
     if prompts == 1:
         return Estimate(n, prompts, mean, note=ONE_PROMPT)
@@ -70,7 +72,7 @@ def estimate(scores: Scores, bounds: tuple[float, float] | None = None) -> Estim
         return Estimate(n, prompts, mean, note=NO_SPREAD)
     replicates = _weights(tuple(counts.tolist()), RESAMPLES) @ values
     error = float(means.std(ddof=1)) / prompts**0.5
-    scale = error * student_t(prompts - 1) / (float(replicates.std()) * _Z)
+    scale = error * float(stdtrit(prompts - 1, 0.975)) / (float(replicates.std()) * _Z)
     low, high = (mean + (float(q) - mean) * scale for q in np.percentile(replicates, (2.5, 97.5)))
     least, most = bounds or (-np.inf, np.inf)
     return Estimate(n, prompts, mean, max(low, least), min(high, most))
@@ -82,6 +84,27 @@ def paired_difference(scores: Scores, baseline: Scores) -> Estimate:
     Prompt and seed fix cameras, noises and initial asset, so pairing removes what is common to both.
     """
     return estimate({key: scores[key] - baseline[key] for key in scores if key in baseline})
+
+
+def p_value(differences: Scores) -> float | None:
+    """Two-sided p of the hypothesis that differences are 0 on average: Student's t over the means of prompts.
+
+    It has the standard error and the degrees of freedom of `estimate`'s interval, so the two differ only where
+    the interval is skewed. None where there is no interval either.
+    """
+    means = prompt_means(differences)
+    if len(means) < 2 or np.ptp(means) <= 1e-9 * abs(float(means.mean())):
+        return None
+    error = float(means.std(ddof=1)) / len(means) ** 0.5
+    return float(2 * stdtr(len(means) - 1, -abs(float(means.mean())) / error))
+
+
+def prompt_means(scores: Scores) -> NDArray[np.float64]:
+    """The mean of every prompt over its seeds, prompts in their order, [P]."""
+    if not scores:
+        return np.empty(0)
+    values, counts = _by_prompt(scores)
+    return np.asarray(np.add.reduceat(values, _starts(counts)) / counts)
 
 
 def _by_prompt(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -99,35 +122,26 @@ def _starts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(counts) - counts
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _weights(counts: tuple[int, ...], resamples: int) -> NDArray[np.float64]:
     """What each score weighs in each bootstrap mean, [resamples, N]: prompts are drawn, then seeds within each.
 
     Methods that ran on the same prompts and seeds share these draws, so a table costs one drawing.
     """
     rng = np.random.default_rng(SEED)
-    seeds_of, starts = np.array(counts), _starts(np.array(counts))
+    rows = max(1, _CHUNK // (len(counts) * max(counts)))
+    chunks = (min(rows, resamples - start) for start in range(0, resamples, rows))
+    return np.concatenate([_drawn(rng, np.array(counts), size) for size in chunks])
+
+
+def _drawn(rng: np.random.Generator, counts: NDArray[np.int64], resamples: int) -> NDArray[np.float64]:
+    """Some rows of `_weights`: a prompt with n seeds draws n of them, each weighing 1 / n of the prompt."""
+    total, starts = int(counts.sum()), _starts(counts)
     prompts = rng.integers(len(counts), size=(resamples, len(counts)))
-    drawn = seeds_of[prompts][..., None]
-    seeds = (rng.random((*prompts.shape, max(counts))) * drawn).astype(np.int64)
-    rows = np.arange(resamples)[:, None, None] * sum(counts)
-    places = rows + starts[prompts][..., None] + seeds
-    kept = np.broadcast_to(
-        np.arange(max(counts)) < drawn, seeds.shape
-    )  # a prompt with n seeds draws n of them
+    drawn = counts[prompts][..., None]
+    seeds = (rng.random((*prompts.shape, int(counts.max()))) * drawn).astype(np.int64)
+    places = np.arange(resamples)[:, None, None] * total + starts[prompts][..., None] + seeds
+    kept = np.broadcast_to(np.arange(seeds.shape[-1]) < drawn, seeds.shape)
     shares = np.broadcast_to(1 / (drawn * len(counts)), seeds.shape)
-    weights = np.bincount(places[kept], shares[kept], minlength=resamples * sum(counts))
-    return weights.astype(np.float64, copy=False).reshape(resamples, sum(counts))
-
-
-def student_t(degrees: int) -> float:
-    """97.5 % quantile of Student's t, to 0.002 (Abramowitz & Stegun 26.7.5 from six degrees on)."""
-    if degrees in _FEW:
-        return _FEW[degrees]
-    z = _Z
-    return (
-        z
-        + (z**3 + z) / (4 * degrees)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * degrees**3)
-    )
+    weights = np.bincount(places[kept], shares[kept], minlength=resamples * total)
+    return weights.astype(np.float64, copy=False).reshape(resamples, total)

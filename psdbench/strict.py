@@ -10,6 +10,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from psdbench.errors import UsageError, unknown
@@ -19,8 +20,7 @@ T = TypeVar("T")
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Make a dataclass of `values`; `where` names them in errors (``psd``, ``optimize``, ``job.json``)."""
-    hints = get_type_hints(cls)
-    known = {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    known = _fields(cls)  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             raise unknown("parameter", str(key), known, where)
@@ -29,6 +29,13 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         return cls(**converted)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}", "change the value, or leave it out for the default") from error
+
+
+@lru_cache(maxsize=256)
+def _fields(cls: type[Any]) -> Mapping[str, Any]:
+    """The types of a dataclass's parameters by name: a report of thousands of jobs asks for the same few."""
+    hints = get_type_hints(cls)
+    return types.MappingProxyType({f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init})
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from psdbench import tpe
-from psdbench.report.text import MISSING, count, interval, markdown, number, table
+from psdbench.report.blocks import estimated
+from psdbench.report.text import MISSING, count, markdown, number, table
 from psdbench.store import atomic
 from psdbench.tuning import Setup, Study, Trial, Tuning
 
@@ -95,7 +96,7 @@ def _is_default(trial: Trial, study: Study) -> bool:
 
 
 def _value(trial: Trial) -> str:
-    return interval(trial.result) if trial.result else MISSING
+    return estimated(trial.result).whole if trial.result else MISSING
 
 
 def _cell(value: Any) -> str:

@@ -21,6 +21,7 @@ from psdbench.cli.prefetch import prefetch
 from psdbench.cli.report import report
 from psdbench.cli.run import run
 from psdbench.cli.score import score
+from psdbench.cli.study import app as study
 from psdbench.cli.tune import tune
 from psdbench.cli.verify_scorers import verify_scorers
 from psdbench.cli.world import app as world
@@ -80,6 +81,7 @@ app.command("prefetch")(prefetch)
 app.command("doctor")(doctor)
 app.command("verify-scorers")(verify_scorers)
 app.add_typer(convert, name="convert")
+app.add_typer(study, name="study")
 app.add_typer(world, name="world")
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def draw_sheets(results: Sequence[Result], methods: Sequence[str], folder: Path)
     rig = rig_of(results[0])
     ordered = sorted(results, key=lambda r: (r.spec.prompt, methods.index(r.label), r.spec.seed))
     prompts = list(dict.fromkeys(result.spec.prompt for result in ordered))
-    truths = {prompt: _truth(prompt, rig, protocol) for prompt in prompts}
+    truths = {prompt: truth(prompt, rig, protocol) for prompt in prompts}
     by_prompt = {}
     for prompt, name in zip(prompts, _file_names(prompts), strict=True):
         by_prompt[prompt] = folder / name
@@ -133,7 +133,7 @@ def _view(result: Result, view: int) -> Cell:
         return Cell(words="unreadable")
 
 
-def _truth(prompt: str, rig: Cameras, protocol: Protocol) -> list[Image.Image]:
+def truth(prompt: str, rig: Cameras, protocol: Protocol) -> list[Image.Image]:
     """The named scene from the rig at the size of the renders; empty where the world does not know it."""
     from psdbench.world.scenes import render_prompt
 

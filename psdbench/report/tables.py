@@ -5,45 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psdbench.agreement import Agreement
 from psdbench.report.analysis import Analysis, Metric
+from psdbench.report.blocks import Table
 from psdbench.report.results import Result
+from psdbench.report.schema import AGREEMENT, COST, FILES, SCORES, TABLE
 from psdbench.report.text import csv_field
+from psdbench.report.tidy import score_rows
 
-SCHEMA_VERSION = 1
-COLUMNS = (
-    "method",
-    "metric",
-    "higher_is_better",
-    "trained_on",
-    "n",
-    "prompts",
-    "mean",
-    "low",
-    "high",
-    "baseline",
-    "pairs",
-    "difference",
-    "difference_low",
-    "difference_high",
-    "valid",
-    "optimizer_shared",
-)
-COST_COLUMNS = (
-    "seconds",
-    "peak_memory_mb",
-    "steps",
-    "gradient_rms_median",
-    "denoiser_forwards",
-    "denoiser_backwards",
-    "encodes",
-    "decodes",
-    "reward_forwards",
-    "reward_backwards",
-)
+SCHEMA_VERSION = 2
 
 
 def table_rows(analysis: Analysis) -> list[dict[str, Any]]:
@@ -53,7 +26,8 @@ def table_rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _row(analysis: Analysis, method: str, metric: Metric) -> dict[str, Any]:
     mean = analysis.means[method, metric.id]
-    difference = analysis.differences.get((method, metric.id))
+    found = analysis.comparisons.get((method, metric.id))
+    difference = found.difference if found else None
     return {
         "method": method,
         "metric": metric.id,
@@ -71,13 +45,20 @@ def _row(analysis: Analysis, method: str, metric: Metric) -> dict[str, Any]:
         "difference_high": _rounded(difference.high) if difference else None,
         "valid": metric.valid,
         "optimizer_shared": method not in analysis.elsewhere,
+        "p": _rounded(found.p) if found else None,
+        "p_holm": _rounded(found.adjusted) if found else None,
+        "separable": bool(found.sign) if found else None,
+        "wins": _rounded(found.wins.mean) if found else None,
+        "improvement": _rounded(found.improvement.mean) if found else None,
+        "detectable": _rounded(found.detectable) if found else None,
+        "shares_top": method in analysis.tops[metric.id] if analysis.tops.get(metric.id) else None,
     }
 
 
 def table_csv(analysis: Analysis) -> str:
     """The rows as CSV; empty where there is no number."""
     rows = table_rows(analysis)
-    return _csv(COLUMNS, [[_cell(row[column]) for column in COLUMNS] for row in rows])
+    return _csv(TABLE, [[_cell(row[column]) for column in TABLE] for row in rows])
 
 
 def table_json(analysis: Analysis, protocol: str) -> str:
@@ -94,6 +75,7 @@ def table_json(analysis: Analysis, protocol: str) -> str:
             {"metric": m.id, "sha256": m.sha256, "higher_is_better": m.higher_is_better, "valid": m.valid}
             for m in analysis.metrics
         ],
+        "columns": TABLE,
         "rows": table_rows(analysis),
         "prompts": [
             {"prompt": prompt, "method": method, "metric": metric, "n": n, "mean": _rounded(mean)}
@@ -105,35 +87,62 @@ def table_json(analysis: Analysis, protocol: str) -> str:
 
 def cost_csv(results: Sequence[Result]) -> str:
     """One row per job: how it ended and what it has cost; differs between machines and runs."""
-    header = ["method", "prompt", "seed", "status", *COST_COLUMNS]
     rows = [
         [
             r.label,
             csv_field(r.spec.prompt),
             r.spec.seed,
             r.status,
-            *(_cell(r.cost.get(c)) for c in COST_COLUMNS),
+            *(_cell(r.cost.get(c)) for c in list(COST)[4:]),
         ]
         for r in results
     ]
-    return _csv(header, rows)
+    return _csv(COST, rows)
 
 
 def agreement_csv(agreements: Mapping[tuple[str, str, str], Agreement]) -> str:
     """One row per metric, people and unit: each rank correlation with its interval."""
     figures = ("spearman", "kendall", "pairs")
-    header = ["metric", "people", "unit", "n", "prompts"]
-    header += [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
     rows = []
     for (metric, people, unit), found in agreements.items():
         values = [getattr(found, name) for name in figures]
         cells = [_cell(_rounded(value)) for e in values for value in (e.mean, e.low, e.high)]
         sizes = [found.spearman.n, found.spearman.prompts]
         rows.append([metric, csv_field(people), unit, *sizes, *cells])
+    return _csv(AGREEMENT, rows)
+
+
+def scores_csv(results: Sequence[Result], analysis: Analysis) -> str:
+    """One row per job, metric and view, values in full precision."""
+    rows = (
+        [csv_field(x) if i == 1 else _exact(x) for i, x in enumerate(r)]
+        for r in score_rows(results, analysis)
+    )
+    return _csv(SCORES, rows)
+
+
+def table_of(table: Table) -> str:
+    """A table of the report as CSV; a column of means with intervals becomes three: mean, low and high."""
+    spread = [any(row[i].ends for row in table.rows) for i in range(len(table.header))]
+    header = []
+    for name, wide in zip(table.header, spread, strict=True):
+        header += [name, f"{name}_low", f"{name}_high"] if wide else [name]
+    rows = []
+    for row in table.rows:
+        cells: list[Any] = []
+        for cell, wide in zip(row, spread, strict=True):
+            cells.append(csv_field(cell.whole) if cell.sort is None else _cell(cell.sort))
+            cells += [_cell(end) for end in cell.ends or ("", "")] if wide else []
+        rows.append(cells)
     return _csv(header, rows)
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def columns_csv() -> str:
+    """What every column of these files means."""
+    return _csv(("file", "column", "meaning"), [(f, c, m) for f, cs in FILES.items() for c, m in cs.items()])
+
+
+def _csv(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -144,6 +153,10 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _rounded(value: float | None) -> float | None:
     """Six significant digits: more than an interval knows, and stable against the last bits of a sum."""
     return None if value is None else float(f"{value:.6g}")
+
+
+def _exact(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else value
 
 
 def _cell(value: Any) -> Any:

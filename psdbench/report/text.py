@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from psdbench.stats import Estimate
-
 _MARKS = re.compile(r"([\\`*\[\]#|~$]|(?<![^\W_])_|_(?![^\W_]))")  # a _ inside a word is no markup
 MISSING = "–"
 
@@ -62,15 +60,6 @@ def number(value: float | None, signed: bool = False, scale: float | None = None
     decimals = 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
     text = f"{value:{'+' if signed else ''}.{decimals}f}"
     return text if float(text) else f"{0:.{decimals}f}"
-
-
-def interval(result: Estimate, signed: bool = False) -> str:
-    """``0.2831 [0.2710, 0.2952]``; the mean alone where there is no interval."""
-    if result.mean is None or result.low is None or result.high is None:
-        return number(result.mean, signed)
-    scale = max(abs(result.low), abs(result.high))
-    mean, low, high = (number(value, signed, scale) for value in (result.mean, result.low, result.high))
-    return f"{mean} [{low}, {high}]"
 
 
 def count(number: int, noun: str) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 from psdbench.agreement import Agreement, agreement
 from psdbench.errors import CorruptResult
 from psdbench.ratings import Ratings, stored_ratings
+from psdbench.report.blocks import Cell, Line, Table, estimated, words
 from psdbench.report.results import ELSEWHERE, MAJORITY, Result
-from psdbench.report.text import MISSING, enumeration, interval, markdown, number, table
+from psdbench.report.text import MISSING, enumeration, number
 from psdbench.report.verdict import TRUTH
 from psdbench.scorers.declared import FAULTS, GOOD, Outcome, sees
 from psdbench.stats import SEED
@@ -126,30 +127,35 @@ def _item(result: Result, metric: str, people: float | None) -> list[Item]:
     return [Item(result.spec.prompt, people, score.mean if score.higher_is_better else -score.mean)]
 
 
-def warnings(validity: Validity, results: Sequence[Result]) -> list[str]:
-    """What a reader must know before any number, one list item each."""
+def warnings(validity: Validity, results: Sequence[Result]) -> list[Line]:
+    """What a reader must know before any number."""
     lines = [
-        f"**{markdown(id)}** is not valid in these runs (✗): it does not rank {_words(outcome.missed)} below "
-        "the good asset of the controls."
+        Line(
+            f"is not valid in these runs (✗): it does not rank {_words(outcome.missed)} below "
+            "the good asset of the controls.",
+            id,
+        )
         for id, outcome in validity.controls.items()
         if outcome.missed
     ]
     if any(result.foreign for result in results):
         lines.append(
-            f"{ELSEWHERE} optimizer not shared: renders made elsewhere, by another 3D optimizer, with other "
-            "cameras and steps. A difference to them is one of systems, not of methods."
+            Line(
+                f"{ELSEWHERE} optimizer not shared: renders made elsewhere, by another 3D optimizer, with other "
+                "cameras and steps. A difference to them is one of systems, not of methods."
+            )
         )
-    return lines + [f"Left out: {markdown(text)}." for text in validity.damaged]
+    return lines + [Line(f"Left out: {text}.") for text in validity.damaged]
 
 
-def controls_table(validity: Validity) -> str:
-    """Metrics x controls: mean scores, those that were ranked wrongly in bold."""
+def controls_table(validity: Validity) -> Table | None:
+    """Metrics x controls: mean scores, those that were ranked wrongly set off."""
     if not validity.controls:
-        return ""
+        return None
     asked = {fault for id in validity.controls for fault in sees(id)}
     columns = [GOOD, *(fault for fault in FAULTS if fault in asked)]
     rows = [
-        [markdown(id), "no ✗" if outcome.missed else "yes", *(_cell(outcome, name) for name in columns)]
+        [*words(id, "no ✗" if outcome.missed else "yes"), *(_cell(outcome, name) for name in columns)]
         for id, outcome in validity.controls.items()
     ]
     header = ["metric", "valid", *(name.replace("_", " ") for name in columns)]
@@ -157,33 +163,33 @@ def controls_table(validity: Validity) -> str:
     notes = (
         "A good asset and the same with one fault each, scored as the renders are. A metric must rank every fault "
         f"that it can see worse than the good one, for each asset; it was not asked of those without a number. "
-        f"{meanings[0].upper()}{meanings[1:]}."
+        f"{meanings[:1].upper()}{meanings[1:]}."
     )
-    return f"{table(header, rows)}\n\n{notes}"
+    return Table("Metric controls", header, rows, notes=[notes])
 
 
-def _cell(outcome: Outcome, name: str) -> str:
+def _cell(outcome: Outcome, name: str) -> Cell:
     if name not in outcome.means:
-        return ""
+        return Cell("")
     value = outcome.means[name]
     text = "no score" if value is None else number(value)
-    return f"**{text}**" if name in outcome.missed else text
+    return Cell(text, mark="told" if name in outcome.missed else "", sort=value)
 
 
-def agreement_table(validity: Validity) -> str:
+def agreement_table(validity: Validity) -> Table | None:
     """Rank correlations of every metric with what people think, with intervals."""
     if not validity.agreements:
-        return ""
+        return None
     rows = []
     for (metric, people, unit), found in validity.agreements.items():
-        cells = [interval(each) for each in (found.spearman, found.kendall, found.pairs)]
-        rows.append([markdown(metric), markdown(people), unit, str(found.spearman.n), *cells])
+        cells = [estimated(each) for each in (found.spearman, found.kendall, found.pairs)]
+        rows.append([*words(metric, people, unit, str(found.spearman.n)), *cells])
     header = ["metric", "people", "unit", "n", "Spearman ρ", "Kendall τ", "pairs of a prompt"]
     notes = (
         "Over all items; the last column is the share of pairs of one prompt that the metric orders as people do, "
         f"where 0.5 is chance and {MISSING} means that there are none. 95 % intervals from a bootstrap over prompts."
     )
-    return f"{table(header, rows, left=3)}\n\n{notes}"
+    return Table("Agreement with people", header, rows, left=3, notes=[notes])
 
 
 def _words(faults: Sequence[str]) -> str:

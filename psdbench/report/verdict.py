@@ -1,91 +1,100 @@
-"""What the numbers say, in words: which differences to the baseline chance could not have made."""
+"""What the numbers say, in words: which differences to the baseline chance could not have made, at which cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from psdbench.comparison import LEVEL
 from psdbench.report.analysis import Analysis, Metric
-from psdbench.report.results import FINISHED, MAJORITY, Result
-from psdbench.report.text import count, enumeration, interval, markdown
+from psdbench.report.blocks import Line, estimated
+from psdbench.report.cost import quality_against
+from psdbench.report.failures import missing
+from psdbench.report.results import MAJORITY, Result
+from psdbench.report.text import count, enumeration
 
 TRUTH = "true_preference"
 
 
-def verdict(analysis: Analysis, results: Sequence[Result]) -> list[str]:
-    """Sentences in Markdown, one list item each."""
+def verdict(analysis: Analysis, results: Sequence[Result]) -> list[Line]:
+    """Sentences, the most important first."""
     if not analysis.metrics:
-        return [f"Nothing is scored yet: {_missing(results) or 'no scores in these runs'}."]
-    lines = _comparisons(analysis)
-    lines += (
-        [f"{_missing(results)}; every mean is over the jobs that have a result."] if _missing(results) else []
-    )
-    return lines
-
-
-def _comparisons(analysis: Analysis) -> list[str]:
-    others = [method for method in analysis.methods if method != analysis.baseline]
+        return [Line(f"Nothing is scored yet: {missing(results) or 'no scores in these runs'}.")]
     if analysis.baseline is None:
-        return ["No baseline among these methods, so no differences: choose one with --baseline."]
+        return [Line("No baseline among these methods, so no differences: choose one with --baseline.")]
+    others = [method for method in analysis.methods if method != analysis.baseline]
     if not others:
-        return [f"Only the baseline {_bold(analysis.baseline)} is here: nothing to compare it with."]
-    lines = [line for method in others for line in _method(analysis, method)]
-    told = [d for (_, id), d in analysis.differences.items() if id != MAJORITY and d.low is not None]
-    if told:
+        return [Line("is the only method here: nothing to compare it with.", analysis.baseline)]
+    lines = [line for method in others for line in _method(analysis, results, method)]
+    tested = sum(each.adjusted is not None for each in analysis.comparisons.values())
+    if tested:
         lines.append(
-            "Separable means that the 95 % interval of the paired difference excludes 0. "
-            f"Of {len(told)} comparisons about {0.05 * len(told):.1f} would do so by chance alone; "
-            "no correction is made for that."
+            Line(
+                "Separable means that the 95 % interval of the paired difference excludes 0 and that p is at most "
+                f"{LEVEL} after Holm's correction over {count(tested, 'comparison')}: where nothing differs, "
+                "at most one report in twenty calls anything better."
+            )
         )
     return lines
 
 
-def _method(analysis: Analysis, method: str) -> list[str]:
-    pairs = [(m, analysis.differences[method, m.id]) for m in analysis.metrics if m.id != MAJORITY]
-    pairs = [(metric, difference) for metric, difference in pairs if difference.n]
-    name = f"{_bold(method)} against {markdown(analysis.baseline or '')}"
+def _method(analysis: Analysis, results: Sequence[Result], method: str) -> list[Line]:
+    pairs = [(m, analysis.comparisons[method, m.id]) for m in analysis.metrics if m.id != MAJORITY]
+    pairs = [(metric, found) for metric, found in pairs if found.difference.n]
+    name = f"against {analysis.baseline}"
     if not pairs:
-        return [f"{name}: no prompt and seed that both have finished."]
-    n, prompts = max((d.n, d.prompts) for _, d in pairs)
+        return [Line(f"{name}: no prompt and seed that both have finished.", method)]
+    n = max(found.difference.n for _, found in pairs)
+    prompts = max(found.difference.prompts for _, found in pairs)
     name += f" ({count(n, 'pair')} over {count(prompts, 'prompt')})"
     if prompts == 1:
-        return [f"{name}: one prompt gives no interval, so no difference can be told from chance."]
-    groups = {"better": 1, "worse": -1}
+        return [
+            Line(f"{name}: one prompt gives no interval, so no difference can be told from chance.", method)
+        ]
     parts = []
-    for word, sign in groups.items():
-        found = [_named(m, method, interval(d, True)) for m, d in pairs if _direction(m, d.sign) == sign]
+    for word, sign in {"better": 1, "worse": -1}.items():
+        found = [
+            f"{_named(m, method)} ({estimated(c.difference, True).whole})"
+            for m, c in pairs
+            if _direction(m, c.sign) == sign
+        ]
         parts += [f"{word} on {enumeration(found)}"] if found else []
-    unclear = [_named(m, method) for m, d in pairs if d.sign == 0]
+    unclear = [_named(m, method) for m, c in pairs if c.sign == 0]
     parts += [f"not separable on {enumeration(unclear)}"] if unclear else []
-    return [f"{name}: {'; '.join(parts)}.", *_hacking(analysis, method)]
+    parts += _price(analysis, results, method)
+    return [Line(f"{name}: {'; '.join(parts)}.", method), *_hacking(analysis, method)]
 
 
-def _hacking(analysis: Analysis, method: str) -> list[str]:
+def _price(analysis: Analysis, results: Sequence[Result], method: str) -> list[str]:
+    """``at 2 times the denoiser forwards``; nothing of seconds, for equal scores must give equal words."""
+    points = quality_against(analysis, results, analysis.metrics[0], "denoiser_forwards")
+    costs = {point.method: point.cost for point in points}
+    ours, theirs = costs.get(method), costs.get(analysis.baseline or "")
+    return [f"at {ours / theirs:.2g} times the denoiser forwards"] if ours and theirs else []
+
+
+def _hacking(analysis: Analysis, method: str) -> list[Line]:
     """The trained-on reward beside the true preference: is the gain real?"""
     reward = next((metric for metric in analysis.metrics if method in metric.trained_on), None)
     truth = analysis.metric(TRUTH)
     if reward is None or truth is None or reward == truth:
         return []
-    gained = _direction(reward, analysis.differences[method, reward.id].sign)
-    real = _direction(truth, analysis.differences[method, truth.id].sign)
-    name, steered = _bold(method), f"{markdown(reward.id)}†"
+    gained = _direction(reward, analysis.comparisons[method, reward.id].sign)
+    real = _direction(truth, analysis.comparisons[method, truth.id].sign)
+    steered = f"{reward.id}†"
     if gained <= 0:
         change = "does not separably raise" if gained == 0 else "lowers"
-        return [f"{name} {change} the reward that it is steered by, {steered}."]
+        return [Line(f"{change} the reward that it is steered by, {steered}.", method)]
     if real > 0:
-        return [f"The gain of {name} on {steered}, which steers it, is real: the true preference rises too."]
+        return [
+            Line(f"gains on {steered}, which steers it, and for real: the true preference rises too.", method)
+        ]
     outcome = "falls" if real < 0 else "does not separably rise"
     return [
-        f"{name} raises {steered}, which steers it, while the true preference {outcome}: mind reward hacking."
+        Line(
+            f"raises {steered}, which steers it, while the true preference {outcome}: mind reward hacking.",
+            method,
+        )
     ]
-
-
-def _missing(results: Sequence[Result]) -> str:
-    """``2 of 24 jobs have no result (1 diverged, 1 failed)``, empty when all have."""
-    states = [result.status for result in results if result.status != FINISHED]
-    if not states:
-        return ""
-    kinds = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-    return f"{len(states)} of {count(len(results), 'job')} without a result ({kinds})"
 
 
 def _direction(metric: Metric, sign: int) -> int:
@@ -93,10 +102,5 @@ def _direction(metric: Metric, sign: int) -> int:
     return sign if metric.higher_is_better else -sign
 
 
-def _named(metric: Metric, method: str, value: str = "") -> str:
-    dagger = "†" if method in metric.trained_on else ""
-    return f"{markdown(metric.id)}{dagger}{f' ({value})' if value else ''}"
-
-
-def _bold(method: str) -> str:
-    return f"**{markdown(method)}**"
+def _named(metric: Metric, method: str) -> str:
+    return f"{metric.id}{'†' if method in metric.trained_on else ''}"

@@ -51,6 +51,7 @@ def test_every_command_says_what_it_does(program: Callable) -> None:
         "tune",
         "doctor",
         "verify-scorers",
+        "study",
         "world",
     ):
         assert f" {command} " in text

@@ -40,7 +40,7 @@ def test_a_finetuned_prior_is_a_method_of_the_same_table_and_marked_as_steered(t
     write_jobs(tmp_path, DRAFT, 0.3)
     report = build_report([tmp_path])
     assert report.analysis.methods == ("sds", "sds+draft")
-    difference = report.analysis.differences["sds+draft", "hps_shapes"]
+    difference = report.analysis.comparisons["sds+draft", "hps_shapes"].difference
     assert difference.n == 3
     assert abs((difference.mean or 0) - 0.1) < 1e-9
     hps, truth = (report.analysis.metric(id) for id in ("hps_shapes", "true_preference"))
@@ -49,8 +49,8 @@ def test_a_finetuned_prior_is_a_method_of_the_same_table_and_marked_as_steered(t
     assert hps.trained_on == {"sds+draft"}
     assert truth.trained_on == frozenset()
     assert set(load_table(tmp_path)["method"]) == {"sds", "sds+draft"}
-    report.write_document(tmp_path / "report.md")
-    assert f"`{DRAFT.sha256}`, trained on hps" in (tmp_path / "report.md").read_text()
+    report.write_file("md", tmp_path / "report.md")
+    assert f"{DRAFT.sha256}, trained on hps" in (tmp_path / "report.md").read_text()
 
 
 def test_two_finetunings_of_one_name_are_told_apart_by_their_hash(tmp_path: Path) -> None:

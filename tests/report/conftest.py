@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import browser, tab
 from made_up_runs import METHODS, PROMPTS, PROTOCOL, RunMaker
 
 from psdbench.config import OptimizeConfig, Protocol
 from psdbench.store.run import open_run, write_run
+
+__all__ = ["browser", "tab"]
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_many_rows_show_the_first_seed_and_many_prompts_take_pages(
     monkeypatch.setattr(sheets, "MAX_ROWS", 3)
     monkeypatch.setattr(sheets, "OVERVIEW_PROMPTS", 1)
     maker = make_run(prompts=PROMPTS[:2])
-    build_report([maker.run]).write_folder(tmp_path)
+    build_report([maker.run]).write_folder(tmp_path, ("md",))
     names = {path.name for path in (tmp_path / "contact").glob("overview*")}
     assert names == {"overview.png", "overview-2.png"}
     sheet = Image.open(tmp_path / "contact" / "a-red-cube.png")

@@ -72,6 +72,8 @@ def test_the_verdict_tells_separable_from_not(make_run: Maker) -> None:
         r"\*\*psd\*\* against sds \(6 pairs over 3 prompts\): better on hps_shapes† \(\+0\.0", text
     )
     assert "not separable on shape_accuracy" in text
+    assert "after Holm's correction over 4 comparisons" in text
+    assert "3 times the denoiser forwards" in text
     assert "the true preference rises too" in text
 
 
@@ -131,7 +133,7 @@ def test_a_view_without_score_takes_its_job_out_of_that_metric(make_run: Maker, 
     rows = rows_of(report.text("csv"))
     assert (rows["psd", "hps_shapes"]["n"], rows["psd", "clip_shapes"]["n"]) == ("2", "1")
     assert "(n=1)" in report.text("md")
-    report.write_folder(tmp_path / "out")
+    report.write_folder(tmp_path / "out", ("md", "csv"))
     assert re.search(
         r"psd +\| a red cube.*unscored view +\| clip_shapes", (tmp_path / "out/report.md").read_text()
     )
@@ -155,11 +157,17 @@ def test_the_folder_is_complete_and_its_links_lead_somewhere(make_run: Maker) ->
     report.write_folder(folder)
     assert {p.name for p in folder.iterdir()} == {
         "report.md",
+        "report.html",
+        "table.tex",
         "table.csv",
         "table.json",
+        "scores.csv",
+        "scores.parquet",
         "cost.csv",
+        "columns.csv",
         "agreement.csv",
         "contact",
+        "plots",
     }
     text = (folder / "report.md").read_text()
     links = re.findall(r"\]\(([^)]*)\)", text)
@@ -186,7 +194,7 @@ def test_the_folder_is_complete_and_its_links_lead_somewhere(make_run: Maker) ->
 
 def test_the_cost_table_shows_steps_and_the_size_of_gradients(make_run: Maker, tmp_path: Path) -> None:
     report = build_report([make_run().run])
-    report.write_folder(tmp_path / "out")
+    report.write_folder(tmp_path / "out", ("md", "csv"))
     cost = (tmp_path / "out" / "report.md").read_text().partition("## Cost")[2].partition("##")[0]
     header, _, *rows = [line.strip("| ").split(" | ") for line in cost.splitlines() if line.startswith("|")]
     cells = {
@@ -213,7 +221,7 @@ def test_the_cost_table_says_what_ended_and_scaled_the_jobs(
 ) -> None:
     protocol = replace(PROTOCOL, optimize=OptimizeConfig(**fields))
     report = build_report([make_run(protocol=protocol).run])
-    report.write_folder(tmp_path / "out")
+    report.write_folder(tmp_path / "out", ("md", "csv"))
     text = (tmp_path / "out" / "report.md").read_text()
     assert all(each in text for each in words)
     assert all(f"optimize.{name}" in text for name in fields)
@@ -223,7 +231,7 @@ def test_foreign_text_stays_text(make_run: Maker, tmp_path: Path) -> None:
     prompt = "=cmd|'/c calc' <script>alert(1)</script> [x](y) `z` \x1b[31m red_cube _i_ *b*\u202e"
     maker = make_run(prompts=[prompt])
     report = build_report([maker.run])
-    report.write_folder(tmp_path / "out")
+    report.write_folder(tmp_path / "out", ("md", "csv"))
     text = (tmp_path / "out" / "report.md").read_text()
     assert "<script>" not in text
     assert "\\|'/c calc'" in text
@@ -243,7 +251,7 @@ def test_tables_are_rectangular(make_run: Maker) -> None:
 
 def test_sheets_have_a_row_per_method_under_the_truth(make_run: Maker, tmp_path: Path) -> None:
     maker = make_run(prompts=["a red cube", "an armchair made of cheese"])
-    build_report([maker.run]).write_folder(tmp_path / "out")
+    build_report([maker.run]).write_folder(tmp_path / "out", ("md", "csv"))
     contact = tmp_path / "out" / "contact"
     assert {p.name for p in contact.iterdir()} == {
         "overview.png",
@@ -257,7 +265,7 @@ def test_sheets_have_a_row_per_method_under_the_truth(make_run: Maker, tmp_path:
 
 def test_prompts_that_read_alike_have_sheets_of_their_own(make_run: Maker, tmp_path: Path) -> None:
     maker = make_run(methods=["sds"], prompts=["a red cube", "a red, cube!", "overview"], seeds=[0])
-    build_report([maker.run]).write_folder(tmp_path / "out")
+    build_report([maker.run]).write_folder(tmp_path / "out", ("md", "csv"))
     names = {p.name for p in (tmp_path / "out" / "contact").iterdir()}
     assert len(names) == 4
     assert "overview.png" in names
@@ -269,5 +277,5 @@ def test_damaged_pictures_do_not_stop_a_report(make_run: Maker, tmp_path: Path) 
     (renders / "view_00.png").unlink()
     (renders / "view_01.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     (renders / "view_02.png").write_bytes((renders / "view_02.png").read_bytes()[:60])
-    build_report([maker.run]).write_folder(tmp_path / "out")
+    build_report([maker.run]).write_folder(tmp_path / "out", ("md", "csv"))
     assert (tmp_path / "out" / "report.md").is_file()

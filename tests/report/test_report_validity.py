@@ -44,7 +44,7 @@ def test_a_metric_that_fails_its_controls_is_marked(make_run: Maker, tmp_path: P
     assert "hps_shapes ↑ ✗" in text
     assert "clip_shapes ↑ ✗" not in text
     assert "**hps_shapes** is not valid in these runs (✗): it does not rank 'blank' below the good" in text
-    report.write_folder(tmp_path / "out")
+    report.write_folder(tmp_path / "out", ("md", "csv"))
     table = (tmp_path / "out" / "report.md").read_text().partition("## Metric controls")[2]
     assert "**0.6000**" in table
     assert "no score" in table
@@ -84,7 +84,7 @@ def test_agreement_with_the_true_preference_is_in_the_report(make_run: Maker, tm
     assert (
         asset.pairs.mean > 0.6
     )  # chance is 0.5; the made-up gain of psd and the levels of seeds are common to both
-    report.write_folder(tmp_path / "out")
+    report.write_folder(tmp_path / "out", ("md", "csv"))
     rows = list(csv.DictReader((tmp_path / "out" / "agreement.csv").open()))
     assert {row["unit"] for row in rows} == {"view", "asset"}
     assert "## Agreement with people" in (tmp_path / "out" / "report.md").read_text()
@@ -132,7 +132,7 @@ def test_renders_made_elsewhere_stand_beside_ours_and_are_marked(
     }  # fmt: skip
     assert json.loads(report.text("json"))["protocol"] == report.results[0].spec.protocol.hash
     assert not report.results[0].foreign
-    report.write_folder(tmp_path / "out")
+    report.write_folder(tmp_path / "out", ("md", "csv"))
     assert (tmp_path / "out" / "contact" / "a-brown-horse.png").is_file()
 
 

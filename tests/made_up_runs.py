@@ -57,10 +57,20 @@ class RunMaker:
         self, method: str, prompt: str, seed: int = 0, scores: dict[str, Any] | None = None, **params: Any
     ) -> Path:
         """A finished job with renders, scores, cost and manifest."""
-        folder = self.job(method, prompt, seed, **params)
+        folder = self.scored(method, prompt, seed, scores, **params)
         rng = random.Random(f"{prompt} {seed} {method}")
         for view in range(VIEWS):
             write_png(folder / "renders" / f"view_{view:02d}.png", rng)
+        (folder / "turntable.mp4").write_bytes(b"not played here")
+        self.commit(folder, "finished")
+        return folder
+
+    def scored(
+        self, method: str, prompt: str, seed: int = 0, scores: dict[str, Any] | None = None, **params: Any
+    ) -> Path:
+        """A finished job whose pictures are lost."""
+        folder = self.job(method, prompt, seed, **params)
+        rng = random.Random(f"{prompt} {seed} {method} cost")
         write_json(folder / "scores.json", made_up(method, prompt, seed) if scores is None else scores)
         calls = 0 if method == "sds" else 40
         cost = {
@@ -72,7 +82,6 @@ class RunMaker:
         }
         counters = {"denoiser_forwards": 20 + calls, "decodes": calls, "reward_forwards": calls}
         write_json(folder / "cost.json", {**cost, **counters})
-        (folder / "turntable.mp4").write_bytes(b"not played here")
         self.commit(folder, "finished")
         return folder
 

@@ -1,0 +1,68 @@
+"""The content of a report, the same in every format: title, verdict, and tables in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from psdbench.report import parts
+from psdbench.report.analysis import Analysis
+from psdbench.report.blocks import Line, Table
+from psdbench.report.cost import cost_table
+from psdbench.report.failures import sensitivity
+from psdbench.report.provenance import provenance_table, title
+from psdbench.report.results import Result
+from psdbench.report.validity import Validity, agreement_table, controls_table, warnings
+from psdbench.report.verdict import verdict
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report says; every part is there only where its numbers are."""
+
+    title: str
+    verdict: tuple[Line, ...]
+    results: tuple[Table, ...]
+    """means and differences"""
+    surety: tuple[Table, ...]
+    """shares of wins, corrected p, interquartile means"""
+    validity: tuple[Table, ...]
+    """controls and agreement with people"""
+    cost: tuple[Table, ...]
+    failures: tuple[Table, ...]
+    prompts: tuple[Table, ...]
+    provenance: tuple[Table, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All but the provenance, in their order."""
+        first = (*self.results, *self.surety, *self.validity)
+        return (*first, *self.cost, *self.failures, *self.prompts)
+
+
+def content(
+    runs: Sequence[Path],
+    analysis: Analysis,
+    worst: Analysis | None,
+    results: Sequence[Result],
+    validity: Validity,
+) -> Content:
+    """Everything that follows from the numbers; `worst` counts failures as the worst score."""
+    said = [*verdict(analysis, results), *sensitivity(analysis, worst, results), *warnings(validity, results)]
+    means = parts.means_table(analysis) if analysis.metrics else None
+    return Content(
+        title=title(runs),
+        verdict=tuple(said),
+        results=_there(means, parts.differences_table(analysis)),
+        surety=_there(parts.wins_table(analysis), parts.middles_table(analysis)),
+        validity=_there(controls_table(validity), agreement_table(validity)),
+        cost=_there(cost_table(analysis, results)),
+        failures=_there(parts.failures_table(results)),
+        prompts=_there(parts.prompts_table(analysis)),
+        provenance=(provenance_table(runs, analysis, results),),
+    )
+
+
+def _there(*tables: Table | None) -> tuple[Table, ...]:
+    return tuple(table for table in tables if table)
