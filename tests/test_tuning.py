@@ -85,9 +85,8 @@ def silent(text: str) -> None:
 
 
 @pytest.fixture
-def tuning(tmp_path: Path) -> Callable[..., Tuning]:
-    """Makes a tuning of three prompts and two seeds on a folder that a plan takes for a prior."""
-    (tmp_path / "prior" / "unet").mkdir(parents=True)
+def tuning(tmp_path: Path, sd_folder: Path) -> Callable[..., Tuning]:
+    """Makes a tuning of three prompts and two seeds with a prior of Stable Diffusion's shape."""
     (tmp_path / "p.txt").write_text("\n".join(PROMPTS))
 
     def make(
@@ -100,7 +99,7 @@ def tuning(tmp_path: Path) -> Callable[..., Tuning]:
         **flags: Any,
     ) -> Tuning:
         given = {"methods": [methods], "prompts": [str(tmp_path / "p.txt")], "seeds": 2, "steps": 9}
-        given |= {"prior": str(tmp_path / "prior"), "metrics": [OBJECTIVE], "out": str(tmp_path / out)}
+        given |= {"prior": str(sd_folder), "metrics": [OBJECTIVE], "out": str(tmp_path / out)}
         fixed = [tuple(text.partition("=")[0].split(".")) for text in sets]
         return make_tuning(resolve(given | flags, None, list(sets)), count, list(spaces), fixed)
 
