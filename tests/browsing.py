@@ -15,8 +15,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 LACKING = (
     "no Chromium on this machine (apt install chromium)"
     if not CHROMIUM
-    else "playwright is not installed (pip install 'psdbench[test]')"
-    if not importlib.util.find_spec("playwright")
+    else "playwright or axe is not installed (pip install 'psdbench[test]')"
+    if not importlib.util.find_spec("axe_playwright_python")
     else ""
 )
 needs_browser = pytest.mark.skipif(bool(LACKING), reason=LACKING)
@@ -53,6 +53,19 @@ class Tab:
         while not self.page.evaluate(condition):
             assert time.monotonic() < end, condition
             self.page.wait_for_timeout(50)
+
+    def findings(self, scheme: str) -> list[str]:
+        """What axe-core holds against the page, light or dark, that people are seriously hindered by."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        self.page.emulate_media(color_scheme=scheme)
+        found = Axe().run(self.page).response["violations"]
+        return [
+            f"{each['id']}: {node['html']}"
+            for each in found
+            if each["impact"] in ("serious", "critical")
+            for node in each["nodes"]
+        ]
 
     def texts(self, selector: str) -> list[str]:
         """The texts of all elements, in their order."""

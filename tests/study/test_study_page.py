@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from browsing import Tab, needs_browser
 
 from psdbench.study.export import export_study
@@ -69,3 +70,12 @@ def test_a_phone_shows_both_without_scrolling_sideways(tab: Tab, flat_run: Calla
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
     boxes = [page.locator(f"{side}").locator("..").bounding_box() for side in ("#left", "#right")]
     assert boxes[0]["y"] == boxes[1]["y"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(tab: Tab, flat_run: Callable, tmp_path: Path, scheme: str) -> None:
+    run = flat_run(("sds", "psd"), ("a red cube",), (0,)).run
+    page, _ = export_study(run, 4, "secret")
+    assert tab.open(page).findings(scheme) == []
+    begin(tab, page, "Ann")
+    assert tab.findings(scheme) == []
