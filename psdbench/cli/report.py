@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from psdbench.report import Report
+    from psdbench.report import Output
 
 SHOWN = 5
 """corrupt jobs that are told one by one; the report lists all"""
@@ -100,7 +100,7 @@ def _is_file(output: Path) -> bool:
     return bool(output.suffix) and not output.is_dir()
 
 
-def _write(made: Report, formats: tuple[str, ...], output: Path | None) -> None:
+def _write(made: Output, formats: tuple[str, ...], output: Path | None) -> None:
     from psdbench.cli.output import say
     from psdbench.report import FOLDER, FORMATS, TEXTS
 

@@ -22,6 +22,9 @@ class Content:
     """What a report says; every part is there only where its numbers are."""
 
     title: str
+    """the names of the runs"""
+    name: str
+    """of the protocol where there are several, else empty"""
     verdict: tuple[Line, ...]
     results: tuple[Table, ...]
     """means and differences"""
@@ -47,12 +50,14 @@ def content(
     worst: Analysis | None,
     results: Sequence[Result],
     validity: Validity,
+    name: str = "",
 ) -> Content:
     """Everything that follows from the numbers; `worst` counts failures as the worst score."""
     said = [*verdict(analysis, results), *sensitivity(analysis, worst, results), *warnings(validity, results)]
     means = parts.means_table(analysis) if analysis.metrics else None
     return Content(
         title=title(runs),
+        name=name,
         verdict=tuple(said),
         results=_there(means, parts.differences_table(analysis)),
         surety=_there(parts.wins_table(analysis), parts.middles_table(analysis)),

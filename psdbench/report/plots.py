@@ -35,8 +35,8 @@ class Plot:
     data: Table
 
 
-def gains_plot(gains: Sequence[Gain]) -> Plot | None:
-    """Trained-on, held-out and true gains of every method, one line each."""
+def gains_plot(gains: Sequence[Gain], prefix: str = "") -> Plot | None:
+    """Trained-on, held-out and true gains of every method, one line each; the figure's name begins with `prefix`."""
     shown = [gain for gain in gains if gain.value.mean is not None]
     if not shown:
         return None
@@ -57,16 +57,19 @@ def gains_plot(gains: Sequence[Gain]) -> Plot | None:
     caption = (
         "Gains on the trained-on scorer, on scorers held out and on the true preference, with 95 % intervals."
     )
-    return Plot("gains", caption, _svg(figure, "gains"), data)
+    name = f"{prefix}gains"
+    return Plot(name, caption, _svg(figure, name), data)
 
 
 def _point(axes: Axes, result: Estimate, row: int, colour: str, marker: str) -> None:
     if result.low is not None and result.high is not None:
         axes.plot([result.low, result.high], [row, row], color=colour, linewidth=1.6)
-    axes.plot([result.mean], [row], marker, color=colour, markersize=8 if marker == "*" else 6)
+    axes.plot([result.mean or 0.0], [row], marker, color=colour, markersize=8 if marker == "*" else 6)
 
 
-def cost_plot(points: Sequence[Point], axis: str, metric: str, higher_is_better: bool) -> Plot | None:
+def cost_plot(
+    points: Sequence[Point], axis: str, metric: str, higher_is_better: bool, prefix: str = ""
+) -> Plot | None:
     """Quality against one kind of cost, with the front of methods that nothing cheaper reaches."""
     if len(points) < 2:
         return None
@@ -83,7 +86,7 @@ def cost_plot(points: Sequence[Point], axis: str, metric: str, higher_is_better:
     ]
     caption = f"{metric} against {words}; red: no cheaper method has as good a mean (Pareto front)."
     data = Table(f"Quality against {words}", ["method", words, metric, "on the front"], rows)
-    name = f"cost-{axis.replace('_', '-')}"
+    name = f"{prefix}cost-{axis.replace('_', '-')}"
     return Plot(name, caption, _svg(figure, name), data)
 
 
@@ -123,11 +126,11 @@ def _svg(figure: Figure, name: str) -> str:
 
     file = io.StringIO()
     metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    style = {"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}
+    style: Any = {"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}
     with matplotlib.rc_context(style):
         figure.savefig(file, format="svg", transparent=True, metadata=metadata)
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    for kind in ("figure", "axes", "patch", "line2d", "text", "matplotlib.axis", "xtick", "ytick"):
+    for kind in ("figure", "axes", "legend", "patch", "line2d", "text", "matplotlib.axis", "xtick", "ytick"):
         text = text.replace(f'id="{kind}_', f'id="{name}-{kind}_')
     return text

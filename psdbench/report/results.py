@@ -1,4 +1,4 @@
-"""What a report is made of: the verified results of run folders, of one protocol and one set of scorers."""
+"""What a report is made of: the verified results of run folders, by protocol, each with one set of scorers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from psdbench.config import JobSpec, identity
+from psdbench.config import JobSpec, Protocol, identity
 from psdbench.errors import CorruptResult, UsageError
 from psdbench.store.manifest import Manifest, problems, read_json
 from psdbench.store.run import JOB, existing_run, job_folders, read_job
@@ -59,23 +59,60 @@ class Result:
 
 
 def read_runs(runs: Sequence[Path]) -> list[Result]:
-    """All jobs of the runs, each once, sorted by method, prompt and seed.
+    """All jobs of runs that follow one protocol, each once, sorted by method, prompt and seed.
 
     Raises UsageError when there is nothing to report, or when jobs cannot stand in one comparison.
     """
+    groups = read_protocols(runs)
+    if len(groups) > 1:
+        protocols = [group[0].spec.protocol for group in groups if not group[0].foreign]
+        named = "; ".join(
+            f"{key} ({', '.join(sorted(set(map(shown, values))))})"
+            for key, values in differing_fields(protocols).items()
+        )
+        raise UsageError(
+            f"the jobs follow {len(protocols)} protocols and cannot be compared; they differ in {named}",
+            "name runs of one protocol",
+        )
+    return groups[0]
+
+
+def read_protocols(runs: Sequence[Path]) -> list[list[Result]]:
+    """All jobs of runs, each once, by protocol in the order of the runs; sorted by method, prompt and seed.
+
+    Renders made elsewhere follow no protocol of ours: they stand beside the jobs of a single one, and in a last
+    group of their own where there are several. Raises UsageError when there are no jobs, or where one scorer
+    name stands for different weights within a group.
+    """
     found: dict[str, Result] = {}
+    protocols: dict[str, Protocol] = {}
     for run in runs:
         for folder in job_folders(existing_run(run)):
             result = _read(folder)
             if result and (result.spec.id not in found or result.status == FINISHED):
-                found[result.spec.id] = result
+                found[result.spec.id] = _sharing(result, protocols)
     if not found:
         names = ", ".join(map(str, runs))
         raise UsageError(f"no jobs in {names}", "start them with: psdbench run")
-    results = _labelled(found.values())
-    _refuse_mixed_protocols(results)
-    _refuse_mixed_scorers(results)
-    return sorted(results, key=lambda r: (r.foreign, r.label, *r.key))
+    groups: dict[str, list[Result]] = {}
+    for result in found.values():
+        groups.setdefault("" if result.foreign else result.spec.protocol.hash, []).append(result)
+    foreign = groups.pop("", [])
+    parts = [next(iter(groups.values()), []) + foreign] if len(groups) < 2 else [*groups.values(), foreign]
+    return [_in_order(part) for part in parts if part]
+
+
+def _sharing(result: Result, protocols: dict[str, Protocol]) -> Result:
+    """The result with one object for all equal protocols: of ten thousand jobs they would be most of the memory."""
+    protocol = result.spec.protocol
+    shared = protocols.setdefault(protocol.hash, protocol)
+    return replace(result, spec=replace(result.spec, protocol=shared)) if shared is not protocol else result
+
+
+def _in_order(results: Iterable[Result]) -> list[Result]:
+    labelled = _labelled(results)
+    _refuse_mixed_scorers(labelled)
+    return sorted(labelled, key=lambda r: (r.foreign, r.label, *r.key))
 
 
 def _read(folder: Path) -> Result | None:
@@ -139,7 +176,7 @@ def _name(result: Result) -> str:
 def _settings(spec: JobSpec) -> dict[str, Any]:
     """What sets variants of one method apart: parameters, its own source, and which LoRA its prior carries."""
     sources = {"plugin": spec.plugin, "lora": spec.lora}
-    return {**spec.params, **{name: _short(ref.sha256) for name, ref in sources.items() if ref}}
+    return {**spec.params, **{name: shown(ref.sha256) for name, ref in sources.items() if ref}}
 
 
 def _label(result: Result, names: Iterable[str]) -> str:
@@ -164,21 +201,13 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return items
 
 
-def _refuse_mixed_protocols(results: Sequence[Result]) -> None:
-    """Renders made elsewhere follow none of ours; they are marked instead."""
-    own = [result.spec.protocol for result in results if not result.foreign]
-    protocols = {protocol.hash: protocol for protocol in own}
-    if len(protocols) <= 1:
-        return
-    differing = _differences([flat(identity(protocol)) for protocol in protocols.values()])
-    named = "; ".join(f"{key} ({', '.join(sorted(set(map(_short, v))))})" for key, v in differing.items())
-    raise UsageError(
-        f"the jobs follow {len(protocols)} protocols and cannot be compared; they differ in {named}",
-        "report the runs of each protocol on their own",
-    )
+def differing_fields(protocols: Sequence[Protocol]) -> dict[str, list[Any]]:
+    """The fields in which protocols differ, by dotted name, each with its values in the order given."""
+    return _differences([flat(identity(protocol)) for protocol in protocols])
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The value of a field for people; of a hash its first twelve digits."""
     text = str(value)
     return text[:12] if len(text) == 64 else text  # a hash
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+DIGITS = 12
+"""of the hash of a protocol in a column"""
+PROTOCOL = {
+    "protocol": f"first {DIGITS} digits of the hash of the protocol; only rows of one protocol are compared; "
+    "empty where all renders were made elsewhere"
+}
+
 TABLE = {
+    **PROTOCOL,
     "method": "label of the method, with the parameters in which variants differ; ‡ where the optimizer is not shared",
     "metric": "id of the scorer, which carries version and scale",
     "higher_is_better": "direction of the metric",
@@ -30,6 +38,7 @@ TABLE = {
 """table.csv and the rows of table.json: one row per method and metric"""
 
 SCORES = {
+    **PROTOCOL,
     "method": TABLE["method"],
     "prompt": "the prompt; in CSV with a ' before it where a spreadsheet would take it for a formula",
     "seed": "seed of the job",
@@ -44,6 +53,7 @@ SCORES = {
 """scores.csv and scores.parquet: one row per job, metric and view; a job without scores is one row"""
 
 COST = {
+    **PROTOCOL,
     "method": TABLE["method"],
     "prompt": SCORES["prompt"],
     "seed": "seed of the job",
@@ -62,6 +72,7 @@ COST = {
 """cost.csv: one row per job"""
 
 AGREEMENT = {
+    **PROTOCOL,
     "metric": TABLE["metric"],
     "people": "true_preference, a dimension of ratings, or votes",
     "unit": "view or asset",
