@@ -105,7 +105,10 @@ def test_a_killed_job_has_the_same_ones(tmp_path: Path) -> None:
     asked = iter([0, 15])
     with pytest.raises(Interrupted):
         run(make_spec(steps=STEPS), tmp_path / "killed", snapshots=3, should_stop=lambda: next(asked))
-    assert steps(tmp_path / "killed") == [3, 6]  # the one after 9 steps was of a future that is computed again
+    assert steps(tmp_path / "killed") == [
+        3,
+        6,
+    ]  # the one after 9 steps was of a future that is computed again
     resumed = run(make_spec(steps=STEPS), tmp_path / "killed", snapshots=3)
     assert resumed.files == whole.files
     pictures = [name for name in whole.files if name.endswith(".png")]

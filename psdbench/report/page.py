@@ -21,18 +21,22 @@ from psdbench.report.gallery import Gallery, gallery, shown_metric
 from psdbench.report.hacking import drift_table, gains, gains_table
 from psdbench.report.html import render, sha256
 from psdbench.report.imagery import read_imagery
-from psdbench.report.plots import Plot, cost_plot, gains_plot
+from psdbench.report.plots import Plot, cost_plot, curves_plot, gains_plot
 from psdbench.report.points import read_points
 from psdbench.report.provenance import title
 from psdbench.report.tables import table_of
+from psdbench.report.trajectory import curves
 from psdbench.store import atomic
 
 if TYPE_CHECKING:
-    from psdbench.report.analysis import Metric
     from psdbench.report.output import Output
     from psdbench.report.single import Report
 
 PLOTS = "plots"
+ENDS = (
+    "Final scores over the mean cost of a job; how quality grows on the way is drawn where a run has "
+    "--snapshots."
+)
 PROMPTS = "By prompt"
 
 
@@ -89,14 +93,12 @@ def _sections(report: Report, drift: Table | None, prefix: str) -> list[Section]
     """The content, with what only the page has: figures, the hacking panel, the drift of the pictures."""
     analysis, results, said = report.analysis, report.results, report.content
     hacking = [table for table in (gains_table(analysis, results), drift) if table]
-    metric = shown_metric(analysis)
-    costs = (_cost(report, metric, axis, prefix) for axis in AXES) if metric else ()
+    spent, intro = _spent(report, prefix)
     gained = gains_plot(gains(analysis, results), prefix)
-    final = "Final scores over the mean cost of a job."
     found = [
         Section("Results", [*said.results, *said.surety]),
         Section("Is the gain real?", hacking, [gained] if gained else []),
-        Section("Quality against compute", said.cost, [plot for plot in costs if plot], final),
+        Section("Quality against compute", said.cost, spent, intro),
         Section(PROMPTS, said.prompts),
         Section("Are the metrics valid?", said.validity),
         Section("Without a result", said.failures),
@@ -105,9 +107,25 @@ def _sections(report: Report, drift: Table | None, prefix: str) -> list[Section]
     return [section for section in found if section.tables or section.plots]
 
 
-def _cost(report: Report, metric: Metric, axis: str, prefix: str) -> Plot | None:
-    points = quality_against(report.analysis, report.results, metric, axis)
-    return cost_plot(points, axis, metric.id, metric.higher_is_better, prefix)
+def _spent(report: Report, prefix: str) -> tuple[list[Plot], str]:
+    """Curves where jobs have snapshots, also of the scorers that steered a method; else the end points alone."""
+    analysis, results, metric = report.analysis, report.results, shown_metric(report.analysis)
+    if metric is None:
+        return [], ""
+    steered = [m for m in analysis.metrics if m.trained_on and m != metric]
+    wanted = [*((metric, axis) for axis in AXES), *((m, AXES[0]) for m in steered)]
+    drawn = [
+        curves_plot(curves(analysis, results, m, axis), axis, m.id, m.higher_is_better, prefix)
+        for m, axis in wanted
+    ]
+    if found := [plot for plot in drawn if plot]:
+        return (
+            found,
+            "Scores of snapshots over what had been spent; the last point of a curve is the finished asset.",
+        )
+    ends = [(quality_against(analysis, results, metric, axis), axis) for axis in AXES]
+    plots = [cost_plot(points, axis, metric.id, metric.higher_is_better, prefix) for points, axis in ends]
+    return [plot for plot in plots if plot], ENDS
 
 
 def render_report(report: Output, parts: Sequence[PagePart]) -> str:

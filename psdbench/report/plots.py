@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from psdbench.config import slug
 from psdbench.report.blocks import Cell, Table, estimated, value
 from psdbench.report.cost import Point
 from psdbench.report.hacking import Gain
+from psdbench.report.trajectory import Curve
 from psdbench.stats import Estimate
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 INK = "#123456"
 """stands for the colour of the text; the SVG says currentColor instead"""
+PALETTE = ("#3a7ca5", "#d1495b", "#2a9d8f", "#e07a1f", "#8e6bbf", "#7a8b2a", "#c45ba0", "#5c7080")
+POINTS = "os^Dvph*"
+"""colour and marker by method, in turn"""
 COLOURS = {"trained on": "#d1495b", "held out": "#3a7ca5", "truth": "#2a9d8f", "front": "#d1495b"}
 MARKERS = {"trained on": "D", "held out": "o", "truth": "*"}
 
@@ -98,9 +103,59 @@ def _scatter(axes: Axes, points: Sequence[Point]) -> None:
             axes.plot([point.cost] * 2, [low, high], color=COLOURS["held out"], linewidth=1.4)
         axes.plot([point.cost], [mean], "o", color=COLOURS["front" if point.front else "held out"])
         axes.annotate(point.method, (point.cost, mean), (7, 5), textcoords="offset points", color=INK)
-    front = [point for point in points if point.front]
+    _steps(axes, [point for point in points if point.front], COLOURS["front"])
+
+
+def curves_plot(
+    curves: Sequence[Curve], axis: str, metric: str, higher_is_better: bool, prefix: str = ""
+) -> Plot | None:
+    """The scores of snapshots over what had been spent, one line for each method, and the front of all."""
+    if not curves:
+        return None
+    words = axis.replace("_", " ")
+    figure, axes = _figure(6.4, 4.0)
+    for index, curve in enumerate(curves):
+        _curve(axes, curve, PALETTE[index % len(PALETTE)], POINTS[index % len(POINTS)])
+    front = sorted((p for curve in curves for p in curve.points if p.front), key=lambda p: p.cost)
+    _steps(axes, front, INK)
+    axes.margins(x=0.04, y=0.08)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{words} so far")
+    axes.set_ylabel(f"{metric} {'↑' if higher_is_better else '↓'}")
+    figure.legend(loc="outside upper center", ncols=min(4, len(curves) + 1), frameon=False, labelcolor=INK)
+    rows = [
+        [
+            Cell(p.method),
+            value(p.cost, f"{p.cost:.6g}"),
+            estimated(p.quality),
+            value(float(p.quality.n), str(p.quality.n)),
+            Cell("yes" if p.front else ""),
+        ]
+        for curve in curves
+        for p in curve.points
+    ]
+    caption = (
+        f"{metric} of every method on its way against {words}, means with 95 % intervals; dashed: the Pareto front, "
+        "points that nothing cheaper reaches."
+    )
+    header = ["method", words, metric, "n", "on the front"]
+    name = f"{prefix}curve-{slug(metric)}-{slug(axis)}"
+    return Plot(name, caption, _svg(figure, name), Table(f"{metric} against {words}", header, rows))
+
+
+def _curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
+    costs = [point.cost for point in curve.points]
+    for point in curve.points:
+        if point.quality.low is not None and point.quality.high is not None:
+            ends = [point.quality.low, point.quality.high]
+            axes.plot([point.cost] * 2, ends, color=colour, linewidth=1.2, alpha=0.6)
+    means = [point.quality.mean or 0.0 for point in curve.points]
+    axes.plot(costs, means, marker=marker, color=colour, linewidth=1.6, markersize=5, label=curve.method)
+
+
+def _steps(axes: Axes, front: Sequence[Point], colour: str) -> None:
     costs, means = [p.cost for p in front], [p.quality.mean or 0.0 for p in front]
-    axes.step(costs, means, where="post", color=COLOURS["front"], linewidth=1, linestyle="--")
+    axes.step(costs, means, where="post", color=colour, linewidth=1, linestyle="--", label="Pareto front")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from psdbench.config import JobSpec, Protocol, identity
 from psdbench.errors import CorruptResult, UsageError
 from psdbench.store.manifest import Manifest, problems, read_json
 from psdbench.store.run import JOB, existing_run, job_folders, read_job
-from psdbench.store.table import UNFINISHED, read_result, read_scores
+from psdbench.store.table import SCORES, UNFINISHED, read_result, read_scores
 
 FINISHED, CORRUPT = "finished", "corrupt"
-COST = "cost.json"
+COST, SNAPSHOTS, SHARE = "cost.json", "snapshots", "share"
 ACCURACY, MAJORITY = "shape_accuracy", "shape_majority"
 ELSEWHERE = "‡"
 """marks the label of a method whose renders were made elsewhere"""
@@ -36,6 +36,15 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A job on its way: the share of its length that was done, what had been spent, and its mean scores by metric."""
+
+    share: float
+    cost: dict[str, float]
+    means: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Result:
     """A job and what came of it; `label` is its method, with parameters where variants stand side by side."""
 
@@ -46,6 +55,8 @@ class Result:
     label: str = ""
     scores: dict[str, Score] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    snapshots: tuple[Snapshot, ...] = ()
+    """in their order"""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -128,7 +139,10 @@ def _read(folder: Path) -> Result | None:
     try:
         cost = _cost(folder, manifest)
         if manifest.status == FINISHED:
-            return Result(folder, spec, FINISHED, scores=_scores(folder, manifest), cost=cost)
+            shots = tuple(_snapshots(folder, manifest))
+            return Result(
+                folder, spec, FINISHED, scores=_scores(folder, manifest), cost=cost, snapshots=shots
+            )
     except CorruptResult as error:
         return Result(folder, spec, CORRUPT, str(error))
     step = "" if manifest.step is None else f" (step {manifest.step})"
@@ -153,11 +167,26 @@ def _majority(accuracy: Score) -> Score:
 
 def _cost(folder: Path, manifest: Manifest) -> dict[str, float]:
     """The numbers of cost.json: counters, seconds, memory; empty without the file."""
-    expected = {name: entry for name, entry in manifest.files.items() if name == COST}
-    if wrong := problems(folder, expected):
-        raise CorruptResult(f"{folder / COST} {wrong[COST]}", "run the same command again: it is redone")
-    content = (read_json(folder / COST) or {}) if expected else {}
+    content = _verified(folder, COST, manifest)
     return {name: value for name, value in content.items() if isinstance(value, int | float)}
+
+
+def _snapshots(folder: Path, manifest: Manifest) -> Iterator[Snapshot]:
+    """The snapshots that the manifest names, with the scores of all views."""
+    for name in sorted(name for name in manifest.files if Path(name).match(f"{SNAPSHOTS}/*/{COST}")):
+        cost = _verified(folder, name, manifest)
+        scores = _verified(folder, str(Path(name).with_name(SCORES)), manifest)
+        entries = {id: Score("", True, tuple(entry["values"])).mean for id, entry in scores.items()}
+        means = {id: mean for id, mean in entries.items() if mean is not None}
+        yield Snapshot(float(cost.pop(SHARE)), cost, means)
+
+
+def _verified(folder: Path, name: str, manifest: Manifest) -> dict[str, Any]:
+    """A JSON file of a job, empty where its manifest has none; CorruptResult where it is not that of the manifest."""
+    expected = {name: manifest.files[name]} if name in manifest.files else {}
+    if wrong := problems(folder, expected):
+        raise CorruptResult(f"{folder / name} {wrong[name]}", "run the same command again: it is redone")
+    return (read_json(folder / name) or {}) if expected else {}
 
 
 def _labelled(results: Iterable[Result]) -> list[Result]:

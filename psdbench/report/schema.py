@@ -71,6 +71,20 @@ COST = {
 }
 """cost.csv: one row per job"""
 
+SNAPSHOTS = {
+    **PROTOCOL,
+    "method": TABLE["method"],
+    "prompt": SCORES["prompt"],
+    "seed": "seed of the job",
+    "share": "part of the job's length that was done, 1 for its end",
+    "steps": "optimisation steps so far",
+    "denoiser_forwards": "images through the denoiser so far",
+    "seconds": "time of the optimisation so far, that of taking and scoring snapshots not counted",
+    "metric": "id of the scorer",
+    "value": "mean over the views",
+}
+"""snapshots.csv: one row per job with snapshots, snapshot and metric"""
+
 AGREEMENT = {
     **PROTOCOL,
     "metric": TABLE["metric"],
@@ -95,5 +109,6 @@ FILES = {
     "scores.csv": SCORES,
     "scores.parquet": SCORES,
     "cost.csv": COST,
+    "snapshots.csv": SNAPSHOTS,
     "agreement.csv": AGREEMENT,
 }

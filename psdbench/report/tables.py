@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.blocks import Table
-from psdbench.report.schema import AGREEMENT, COST, DIGITS, FILES, SCORES, TABLE
+from psdbench.report.results import MAJORITY
+from psdbench.report.schema import AGREEMENT, COST, DIGITS, FILES, SCORES, SNAPSHOTS, TABLE
 from psdbench.report.text import csv_field
 from psdbench.report.tidy import score_rows
+from psdbench.report.trajectory import with_end
 
 if TYPE_CHECKING:
     from psdbench.report.single import Report
 
 SCHEMA_VERSION = 3
+SPENT = ("steps", "denoiser_forwards", "seconds")
 
 
 def table_rows(part: Report) -> list[dict[str, Any]]:
@@ -121,6 +124,26 @@ def cost_csv(parts: Sequence[Report]) -> str:
         for r in part.results
     ]
     return _csv(COST, rows)
+
+
+def snapshots_csv(parts: Sequence[Report]) -> str:
+    """One row per job with snapshots, snapshot and metric; the last of a job is its end."""
+    rows = [
+        [
+            part.protocol[:DIGITS],
+            r.label,
+            csv_field(r.spec.prompt),
+            r.spec.seed,
+            *(_cell(x) for x in (each.share, *(each.cost.get(c) for c in SPENT), metric, value)),
+        ]
+        for part in parts
+        for r in part.results
+        if r.snapshots
+        for each in with_end(r)
+        for metric, value in each.means.items()
+        if metric != MAJORITY
+    ]
+    return _csv(SNAPSHOTS, rows)
 
 
 def agreement_csv(parts: Sequence[Report]) -> str:

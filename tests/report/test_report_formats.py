@@ -121,7 +121,7 @@ def test_every_column_of_every_file_is_documented(make_run: Maker, tmp_path: Pat
         assert row["meaning"]
         documented.setdefault(row["file"], []).append(row["column"])
     for name in FILES:
-        if name.endswith(".csv"):
+        if name.endswith(".csv") and name != "snapshots.csv":
             header = next(csv.reader((tmp_path / name).open()))
             assert header == documented[name]
     content = json.loads((tmp_path / "table.json").read_text())
