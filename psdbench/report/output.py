@@ -97,7 +97,7 @@ class Output(ABC):
         atomic.write_text(folder / "columns.csv", tables.columns_csv())
         if any(result.snapshots for part in self.parts for result in part.results):
             atomic.write_text(folder / "snapshots.csv", tables.snapshots_csv(self.parts))
-        if any(part.validity.agreements for part in self.parts):
+        if any(part.validity.agreements or part.votes for part in self.parts):
             atomic.write_text(folder / "agreement.csv", tables.agreement_csv(self.parts))
 
     def _write_document(self, path: Path) -> None:

@@ -97,6 +97,7 @@ def _sections(report: Report, drift: Table | None, prefix: str) -> list[Section]
     gained = gains_plot(gains(analysis, results), prefix)
     found = [
         Section("Results", [*said.results, *said.surety]),
+        Section("What people prefer", said.votes, intro=" ".join(line.whole for line in said.voters)),
         Section("Is the gain real?", hacking, [gained] if gained else []),
         Section("Quality against compute", said.cost, spent, intro),
         Section(PROMPTS, said.prompts),

@@ -89,7 +89,7 @@ AGREEMENT = {
     **PROTOCOL,
     "metric": TABLE["metric"],
     "people": "true_preference, a dimension of ratings, or votes",
-    "unit": "view or asset",
+    "unit": "view or asset; of votes a pair of assets, and only the share of pairs is known",
     "n": "items that both have judged",
     "prompts": "prompts of these items",
     **{

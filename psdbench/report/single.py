@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psdbench.report.analysis import Analysis
 from psdbench.report.content import Content, content
 from psdbench.report.output import Output
 from psdbench.report.results import Result
 from psdbench.report.validity import Validity
+
+if TYPE_CHECKING:
+    from psdbench.study.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Report(Output):
     """with failures counted as the worst score, where there are any"""
     name: str = ""
     """what it is called beside the reports of other protocols"""
+    votes: Outcome | None = None
+    """what people have voted in a study of these results"""
 
     @property
     def parts(self) -> Sequence[Report]:
@@ -41,4 +47,6 @@ class Report(Output):
     @cached_property
     def content(self) -> Content:
         """What all formats say."""
-        return content(self.runs, self.analysis, self.worst, self.results, self.validity, self.name)
+        return content(
+            self.runs, self.analysis, self.worst, self.results, self.validity, self.name, self.votes
+        )

@@ -100,6 +100,7 @@ def _document(part: Report) -> dict[str, Any]:
             for m in analysis.metrics
         ],
         "columns": TABLE,
+        **({"votes": part.votes.content} if part.votes else {}),
         "rows": table_rows(part),
         "prompts": [
             {"prompt": prompt, "method": method, "metric": metric, "n": n, "mean": _rounded(mean)}
@@ -156,6 +157,11 @@ def agreement_csv(parts: Sequence[Report]) -> str:
             cells = [_cell(_rounded(value)) for e in values for value in (e.mean, e.low, e.high)]
             sizes = [found.spearman.n, found.spearman.prompts]
             rows.append([part.protocol[:DIGITS], metric, csv_field(people), unit, *sizes, *cells])
+        for metric, (_, share) in part.votes.metrics.items() if part.votes else ():
+            cells = [_cell(_rounded(value)) for value in (share.mean, share.low, share.high)]
+            rows.append(
+                [part.protocol[:DIGITS], metric, "votes", "pair", share.n, share.prompts, *[""] * 6, *cells]
+            )
     return _csv(AGREEMENT, rows)
 
 
