@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from psdbench.config import JobSpec, Protocol, identity
@@ -20,7 +21,7 @@ ELSEWHERE = "‡"
 """marks the label of a method whose renders were made elsewhere"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """What one scorer said of the views of one job; None marks a view without a score."""
 
@@ -151,7 +152,7 @@ def _read(folder: Path) -> Result | None:
 
 def _scores(folder: Path, manifest: Manifest) -> dict[str, Score]:
     scores = {
-        scorer: Score(entry["sha256"], entry["higher_is_better"], tuple(entry["values"]))
+        intern(scorer): Score(intern(entry["sha256"]), entry["higher_is_better"], tuple(entry["values"]))
         for scorer, entry in read_scores(folder, manifest).items()
     }
     if ACCURACY in scores:
