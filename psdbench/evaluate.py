@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from psdbench.cameras import Cameras, evaluation_rig
-from psdbench.config import JobSpec
+from psdbench.config import JobSpec, Protocol
 from psdbench.errors import CorruptResult, Diverged
 from psdbench.export.turntable import to_picture, write_turntable
 from psdbench.particles import ASSET, load_asset
@@ -23,7 +23,7 @@ from psdbench.store import atomic
 from psdbench.trace import steps_done
 
 if TYPE_CHECKING:
-    from psdbench.representations import Representation
+    from psdbench.representations import Render, Representation
 
 RENDERS, TURNTABLE = "renders", "turntable.mp4"
 GEOMETRY = f"{RENDERS}/geometry.safetensors"
@@ -38,7 +38,10 @@ def render_asset(spec: JobSpec, folder: Path, device: torch.device | str = "cpu"
     """
     protocol = spec.protocol
     asset = load_asset(spec, folder / ASSET, device)
-    names = write_views(asset, spec, folder)
+    views = rig_views(asset, protocol)
+    if max(float(view.opacity.mean()) for view in views) < protocol.optimize.empty_opacity:
+        raise Diverged(steps_done(folder), "the finished scene is empty")
+    names = write_renders(folder, views)
     write_turntable(
         folder / TURNTABLE,
         asset,
@@ -51,17 +54,21 @@ def render_asset(spec: JobSpec, folder: Path, device: torch.device | str = "cpu"
 
 
 @torch.no_grad()
-def write_views(asset: Representation, spec: JobSpec, folder: Path) -> list[str]:
-    """Write `renders/view_00.png` and so on, one per camera of the rig, over white, and their geometry."""
-    protocol, device = spec.protocol, next(asset.parameters()).device
+def rig_views(asset: Representation, protocol: Protocol) -> list[Render]:
+    """The asset over white from each camera of the evaluation rig."""
+    device = next(asset.parameters()).device
     white = torch.ones(3, device=device)
-    rig = evaluation_rig(protocol.cameras).to(device)
-    renders = [asset.render(view, protocol.evaluate.size, white) for view in rig]
-    if max(float(render.opacity.mean()) for render in renders) < protocol.optimize.empty_opacity:
-        raise Diverged(steps_done(folder), "the finished scene is empty")
-    names = write_pictures(folder, [to_picture(render.rgb[0]) for render in renders])
-    opacity = torch.cat([render.opacity for render in renders])
-    write_geometry(folder, opacity, torch.cat([render.depth for render in renders]))
+    return [
+        asset.render(view, protocol.evaluate.size, white)
+        for view in evaluation_rig(protocol.cameras).to(device)
+    ]
+
+
+def write_renders(folder: Path, views: Sequence[Render]) -> list[str]:
+    """Write `renders/view_00.png` and so on, one for each view, and their geometry; the names of the files."""
+    names = write_pictures(folder, [to_picture(view.rgb[0]) for view in views])
+    opacity = torch.cat([view.opacity for view in views])
+    write_geometry(folder, opacity, torch.cat([view.depth for view in views]))
     return [*names, GEOMETRY]
 
 

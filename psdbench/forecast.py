@@ -62,17 +62,17 @@ class Pace:
     forwards: float
 
 
-def forecast(jobs: Sequence[JobSpec], out: Path, workers: int) -> Forecast:
-    """Forecast for the jobs that are not finished in the run folder `out`."""
+def forecast(jobs: Sequence[JobSpec], out: Path, workers: int, snapshots: int = 0) -> Forecast:
+    """Forecast for the jobs that are not finished in the run folder `out`, with so many snapshots of each."""
     left = [spec for spec in jobs if not _finished(out, spec)]
     measured = measured_paces(jobs, out)
     kinds = {spec.method: spec for spec in jobs}
     budget = Budget.of(jobs[0].protocol.optimize)
     paces = {name: measured.get(name) or _built_in(spec, budget) for name, spec in kinds.items()}
     steps = {name: _steps(budget, pace) for name, pace in paces.items()}
-    seconds = _total(left, budget, paces, steps, workers)
+    seconds = _total(left, budget, paces, steps, workers, snapshots)
     basis = f"{len(measured)} methods measured in {out}" if measured else "idle cores"
-    disk, memory = _disk_mb(left, workers), WORKER_MB * workers
+    disk, memory = _disk_mb(left, workers, snapshots), WORKER_MB * workers
     return Forecast(len(jobs), len(left), seconds, disk, memory, basis if seconds else "", steps)
 
 
@@ -119,6 +119,7 @@ def _total(
     paces: Mapping[str, Pace],
     steps: Mapping[str, int | None],
     workers: int,
+    snapshots: int,
 ) -> float | None:
     if not left:
         return 0.0
@@ -131,11 +132,11 @@ def _total(
             return None
         else:
             one = rate * length
-        total += count * (one + EVALUATE_SECONDS)
+        total += count * (one + (1 + snapshots) * EVALUATE_SECONDS)
     return START_SECONDS + total / workers
 
 
-def _disk_mb(left: Sequence[JobSpec], workers: int) -> float:
+def _disk_mb(left: Sequence[JobSpec], workers: int, snapshots: int) -> float:
     """Assets and renders of all jobs; for each worker three checkpoints of parameters and two moments."""
     if not left:
         return 0.0
@@ -147,7 +148,7 @@ def _disk_mb(left: Sequence[JobSpec], workers: int) -> float:
     )
     bytes_each = sum(t.numel() * t.element_size() for t in asset.state_dict().values())
     asset_mb = protocol.optimize.particles * bytes_each / 2**20
-    return len(left) * (asset_mb + RENDERS_MB) + workers * 9 * asset_mb
+    return len(left) * (asset_mb + (1 + snapshots) * RENDERS_MB) + workers * 9 * asset_mb
 
 
 def _finished(out: Path, spec: JobSpec) -> bool:

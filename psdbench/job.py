@@ -22,6 +22,7 @@ from psdbench import registry
 from psdbench.config import JobSpec, LoraRef, PriorRef
 from psdbench.errors import Diverged, EnvironmentProblem, Interrupted
 from psdbench.scorers import load_scorer
+from psdbench.snapshots import score_snapshots
 from psdbench.stages import (
     SCORE,
     STAGE_ORDER,
@@ -67,6 +68,8 @@ class Task:
     folder: Path
     metrics: tuple[str, ...]
     keep_checkpoints: bool = False
+    snapshots: int = 0
+    """pictures of the asset on its way"""
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,8 @@ def execute_together(tasks: Sequence[Task], models: Models, watch: Watch) -> lis
             if attempt.outcome is None:
                 with attempt.own_risk():
                     if attempt.views is not None:
-                        attempt.done(SCORE, score(attempt.task, attempt.views, models, watch))
+                        made = score(attempt.task, attempt.views, models, watch)
+                        attempt.done(SCORE, [*made, *score_snapshots(attempt.task, models, watch)])
                     attempt.end("finished")
             if attempt.outcome and attempt.outcome.status == "finished":
                 _tidy(attempt.task)

@@ -11,7 +11,7 @@ CPU an interrupted job ends with the same bits as one that ran through.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from psdbench.gradient_scale import scale_gradient
 from psdbench.guidance import Method, Setting, Step
 from psdbench.particles import Particle
 from psdbench.schedules import TimestepSchedule
+from psdbench.snapshots import Snapshots
 from psdbench.stopwatch import Stopwatch
 from psdbench.store import atomic
 from psdbench.streams import Streams
@@ -73,25 +74,28 @@ def optimize(
     folder: Path,
     on_step: Callable[[TraceRow], None] = lambda row: None,
     should_stop: Callable[[], int] = lambda: 0,
+    snapshots: int = 0,
 ) -> OptimizeResult:
-    """Optimise the assets of a job, from its newest checkpoint on where there is one.
+    """Optimise the assets of a job, from its newest checkpoint on where there is one, with so many `snapshots`.
 
     `should_stop` is asked between steps and answers with the number of the signal that wants an end, or 0.
     Raises Interrupted then, after a checkpoint, and Diverged when a number is not finite or a scene stays empty,
     be it of one particle among many.
     """
     config = spec.protocol.optimize
-    run = Optimisation.begin(spec, prior, method, reward)
+    run, shots = Optimisation.begin(spec, prior, method, reward), Snapshots(snapshots, folder)
     try:
         run.resume(folder)
+        shots.begin(run)
         while not run.at_end:
             if signal_number := should_stop():
                 run.save(folder)
                 raise Interrupted(signal_number)
             on_step(run.step())
+            shots.take(run)
             if run.index % config.checkpoint_every == 0 or run.at_end:
                 run.save(folder)
-        return run.finish(folder)
+        return run.finish(folder, shots.files)
     except Diverged:
         write_trace(folder, run.trace)
         raise
@@ -271,14 +275,16 @@ class Optimisation:
         for part, seconds in stored.facts["seconds"].items():
             self.clock.seconds[part] += seconds
 
-    def finish(self, folder: Path) -> OptimizeResult:
-        """Write the assets."""
+    def finish(self, folder: Path, more: Sequence[str] = ()) -> OptimizeResult:
+        """Write the assets; `more` files belong to the result."""
         name = {"representation": self.spec.protocol.representation}
         for particle in self.particles:
             atomic.write_tensors(folder / particle.file, particle.asset.state_dict(), name)
         self.clock.lap("rest")
         assets, files = zip(*((particle.asset, particle.file) for particle in self.particles), strict=True)
-        return OptimizeResult(assets, self.trace, self.prior.counters, self.clock.seconds, (*files, TRACE))
+        return OptimizeResult(
+            assets, self.trace, self.prior.counters, self.clock.seconds, (*files, *more, TRACE)
+        )
 
     def close(self) -> None:
         """Give back what the method borrowed of the prior."""

@@ -19,6 +19,7 @@ from psdbench import defaults, registry, strict
 from psdbench.errors import UsageError, unknown
 
 MAX_SEEDS = 1000
+MAX_SNAPSHOTS = 100
 _LISTS = ("methods", "prompts", "metrics")
 
 
@@ -46,6 +47,8 @@ class RunConfig:
     """number format in which the prior computes"""
     workers: int | None = None
     keep_checkpoints: bool = False
+    snapshots: int = 0
+    """pictures of every asset on its way, scored as the finished ones are"""
     out: str | None = None
     plugin: tuple[str, ...] = ()
     """Python files with methods; `resolve` has made them known"""
@@ -59,6 +62,8 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        if not 0 <= self.snapshots <= MAX_SNAPSHOTS:
+            raise ValueError(f"snapshots must be 0 to {MAX_SNAPSHOTS}, not {self.snapshots}")
         if self.budget is not None:
             parse_budget(self.budget)
             if self.steps is not None:

@@ -38,9 +38,11 @@ def outdated(task: Task, files: dict[str, FileRecord], models: Models) -> str:
 
     Scores are missing, or scores of the geometry, which older versions did not store beside the renders.
     """
+    from psdbench.snapshots import snapshots_unscored
+
     lacking = unscored(task.folder, task.metrics, models)
     if not lacking:
-        return ""
+        return SCORE if snapshots_unscored(task, models) else ""
     from psdbench.evaluate import GEOMETRY
 
     asks = any(hasattr(models.scorer(name), "score_asset") for name in lacking)
@@ -67,7 +69,7 @@ def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
     method = registry.planned_method(spec.method, spec.plugin)(**spec.params)
     reward = models.scorer(spec.protocol.reward.id) if spec.protocol.reward else None
     prior = models.prior(spec.protocol.prior, spec.lora)
-    result = optimize(spec, prior, method, reward, task.folder, report, watch.should_stop)
+    result = optimize(spec, prior, method, reward, task.folder, report, watch.should_stop, task.snapshots)
     cost = {
         **asdict(result.counters),
         "seconds": result.seconds,

@@ -26,8 +26,8 @@ ONE_PROMPT = "one prompt alone"
 NO_SPREAD = "all prompts alike"
 """why a mean has no interval"""
 _Z = 1.959964
-_CHUNK = 2_000_000
-"""draws that are held at once: some tens of megabytes"""
+_CHUNK = 400_000
+"""draws that are held at once: some megabytes"""
 
 Scores = Mapping[tuple[str, int], float]
 """one number per (prompt, seed)"""

@@ -24,3 +24,9 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[part] += now - self._last
         self._last = now
+
+    def skip(self) -> None:
+        """Leave out the time since the last lap."""
+        if self._cuda:
+            torch.cuda.synchronize()
+        self._last = time.perf_counter()

@@ -68,6 +68,13 @@ Workers = Annotated[int | None, _option("--workers", "Worker processes. [measure
 KeepCheckpoints = Annotated[
     bool | None, _option("--keep-checkpoints", "Keep the last checkpoint of finished jobs.", is_flag=True)
 ]
+Snapshots = Annotated[
+    int | None,
+    _option(
+        "--snapshots",
+        "Score every asset so many times on its way, too: curves of quality over compute. Changes no result. [0]",
+    ),
+]
 Plugin = Annotated[
     list[Path] | None,
     _option("--plugin", "Python file with methods of your own; it is executed.", metavar="FILE.py"),

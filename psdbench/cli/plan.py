@@ -27,6 +27,7 @@ def plan(
     dtype: o.Dtype = None,
     workers: o.Workers = None,
     keep_checkpoints: o.KeepCheckpoints = None,
+    snapshots: o.Snapshots = None,
     plugin: o.Plugin = None,
     out: o.Out = None,
     json: o.Json = False,
@@ -41,7 +42,7 @@ def plan(
 
     made = make_plan(settings)
     count = min(settings.workers or default_workers(made.protocol.device), len(made.jobs))
-    need = forecast(made.jobs, made.out, count)
+    need = forecast(made.jobs, made.out, count, settings.snapshots)
     for note in () if quiet else made.notes:
         say(f"note: {note}")
     if json:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from psdbench.report import Report
+    from psdbench.report import Output
 
 SHOWN = 5
 """corrupt jobs that are told one by one; the report lists all"""
@@ -39,6 +40,14 @@ def report(
             help="Method to compare with. [sds, where it is]", envvar="PSDBENCH_BASELINE", show_default=False
         ),
     ] = None,
+    votes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="What raters have saved of the study of a RUN: a file, repeated for more, or a folder of files.",
+            envvar="PSDBENCH_VOTES",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -60,13 +69,26 @@ def report(
 
     formats = _formats(format)
     _check(formats, output)
-    made = build_report(runs, baseline)
+    made = build_report(runs, baseline, _files(votes or ()))
     _write(made, formats, output)
     for result in made.corrupt[:SHOWN]:
         say(f"corrupt: {result.reason}")
     if len(made.corrupt) > SHOWN:
         say(f"corrupt: {len(made.corrupt) - SHOWN} more")
     return CorruptResult.exit_code if made.corrupt else 0
+
+
+def _files(votes: Sequence[Path]) -> list[Path]:
+    """Files of votes, those of a folder by name."""
+    from psdbench.errors import UsageError
+
+    found = []
+    for path in votes:
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(f"{path} holds no votes: no .json file", "put the files of the raters there")
+        found += inside
+    return found
 
 
 def _formats(given: list[str] | None) -> tuple[str, ...]:
@@ -100,7 +122,7 @@ def _is_file(output: Path) -> bool:
     return bool(output.suffix) and not output.is_dir()
 
 
-def _write(made: Report, formats: tuple[str, ...], output: Path | None) -> None:
+def _write(made: Output, formats: tuple[str, ...], output: Path | None) -> None:
     from psdbench.cli.output import say
     from psdbench.report import FOLDER, FORMATS, TEXTS
 

@@ -34,6 +34,7 @@ def run(
     dtype: o.Dtype = None,
     workers: o.Workers = None,
     keep_checkpoints: o.KeepCheckpoints = None,
+    snapshots: o.Snapshots = None,
     plugin: o.Plugin = None,
     out: o.Out = None,
     json: o.Json = False,
@@ -70,7 +71,14 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     for note in () if quiet else (*plan.notes, *other_protocols(plan)):
         say(f"note: {note}")
     tasks = [
-        Task(spec, job_folder(plan.out, spec), plan.metrics, settings.keep_checkpoints) for spec in plan.jobs
+        Task(
+            spec,
+            job_folder(plan.out, spec),
+            plan.metrics,
+            settings.keep_checkpoints,
+            settings.snapshots,
+        )
+        for spec in plan.jobs
     ]
     device = plan.protocol.device
     display = make_display(len(tasks), quiet)

@@ -2,109 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from psdbench.report import tables
-from psdbench.report.analysis import Analysis, analyse
-from psdbench.report.content import Content, content
-from psdbench.report.document import document, summary
+from psdbench.report.analysis import analyse
 from psdbench.report.failures import worst_case
-from psdbench.report.latex import latex
-from psdbench.report.results import CORRUPT, Result, read_runs
-from psdbench.report.validity import Validity, assess
-from psdbench.store import atomic
+from psdbench.report.output import FOLDER, FORMATS, TEXTS, Output
+from psdbench.report.results import Result, read_protocols
+from psdbench.report.side_by_side import ELSEWHERE_NAME, SideBySide
+from psdbench.report.single import Report
+from psdbench.report.validity import assess
 
-FOLDER, CONTACT = "report", "contact"
-FORMATS = ("html", "latex", "md", "csv", "json", "parquet")
-TEXTS = ("latex", "md", "csv", "json")
-"""formats that can go to stdout"""
+if TYPE_CHECKING:
+    from psdbench.study.outcome import Outcome
 
-
-@dataclass(frozen=True)
-class Report:
-    """The results of some runs and what follows from them."""
-
-    runs: tuple[Path, ...]
-    results: tuple[Result, ...]
-    analysis: Analysis
-    validity: Validity = field(default_factory=Validity)
-    worst: Analysis | None = None
-    """with failures counted as the worst score, where there are any"""
-
-    @property
-    def corrupt(self) -> list[Result]:
-        """Jobs whose files are not those of their manifest; they count as without a result."""
-        return [result for result in self.results if result.status == CORRUPT]
-
-    @cached_property
-    def content(self) -> Content:
-        """What all formats say."""
-        return content(self.runs, self.analysis, self.worst, self.results, self.validity)
-
-    def text(self, format: str) -> str:
-        """The report for stdout: ``md`` (verdict and main tables), ``latex``, ``csv`` or ``json``."""
-        if format == "csv":
-            return tables.table_csv(self.analysis)
-        if format == "json":
-            return tables.table_json(self.analysis, self.results[0].spec.protocol.hash)
-        return latex(self.content) if format == "latex" else summary(self.content)
-
-    def write_file(self, format: str, path: Path) -> None:
-        """Write one format to a file; Markdown and HTML with the pictures that they link to beside it."""
-        if format == "md":
-            self._write_document(path)
-        elif format == "html":
-            from psdbench.report.page import write_page
-
-            write_page(path, self)
-        elif format == "parquet":
-            from psdbench.report.tidy import write_parquet
-
-            atomic.write_with(path, lambda place: write_parquet(place, self.results, self.analysis))
-        else:
-            atomic.write_text(path, self.text(format))
-
-    def write_folder(self, folder: Path, formats: Collection[str] = FORMATS) -> list[Path]:
-        """Write the formats into a folder; the main file of each.
-
-        These are report.html, table.tex, report.md with its contact/, table.csv and other CSV files, table.json,
-        scores.parquet.
-        """
-        names = {"latex": "table.tex", "csv": "table.csv", "json": "table.json", "parquet": "scores.parquet"}
-        paths = {each: folder / names.get(each, f"report.{each}") for each in FORMATS if each in formats}
-        for format, path in paths.items():
-            self.write_file(format, path)
-        if "csv" in formats:
-            self._write_csv(folder)
-        return list(paths.values())
-
-    def _write_csv(self, folder: Path) -> None:
-        atomic.write_text(folder / "scores.csv", tables.scores_csv(self.results, self.analysis))
-        atomic.write_text(folder / "cost.csv", tables.cost_csv(self.results))
-        atomic.write_text(folder / "columns.csv", tables.columns_csv())
-        if self.validity.agreements:
-            atomic.write_text(folder / "agreement.csv", tables.agreement_csv(self.validity.agreements))
-
-    def _write_document(self, path: Path) -> None:
-        from psdbench.report.sheets import draw_sheets
-
-        pictures = draw_sheets(self.results, self.analysis.methods, path.parent / CONTACT)
-        atomic.write_text(path, document(self.content, self.results, pictures, path.parent))
+__all__ = ["FOLDER", "FORMATS", "TEXTS", "Output", "Report", "SideBySide", "build_report"]
 
 
-def build_report(runs: Sequence[Path], baseline: str | None = None) -> Report:
-    """Read the finished part of one or several runs and compute their figures.
+def build_report(
+    runs: Sequence[Path], baseline: str | None = None, votes: Sequence[Path] = ()
+) -> Report | SideBySide:
+    """Read the finished part of one or several runs and compute their figures, with files of `votes` on one of them.
 
-    Raises UsageError when there are no jobs, when they follow different protocols (naming what differs), when
-    one scorer name stands for different weights, or when the baseline is not among the methods.
+    Jobs of several protocols stand side by side, each protocol with figures of its own. Raises UsageError when
+    there are no jobs, when one scorer name stands for different weights under one protocol, when the baseline is
+    not among the methods, or when the votes are on another run.
     """
-    results = read_runs(runs)
+    groups = read_protocols(runs)
+    asked, said = _voted(runs, votes)
+    if len(groups) == 1:
+        return _report(runs, groups[0], baseline, votes=said)
+    known = {result.label for group in groups for result in group}
+    if baseline is not None and baseline not in known:
+        analyse(groups[0], baseline)  # which refuses it
+    parts = []
+    for number, group in enumerate(groups, 1):
+        name = ELSEWHERE_NAME if group[0].foreign else f"Protocol {number}"
+        own = baseline if baseline in {result.label for result in group} else None
+        places = _runs_of(group, runs)
+        parts.append(_report(places, group, own, name, said if asked in places else None))
+    return SideBySide(tuple(runs), tuple(parts))
+
+
+def _voted(runs: Sequence[Path], votes: Sequence[Path]) -> tuple[Path | None, Outcome | None]:
+    """The run that people have voted on, and what they say."""
+    if not votes:
+        return None, None
+    from psdbench.study.outcome import outcome_of
+
+    return outcome_of(runs, votes)
+
+
+def _report(
+    runs: Sequence[Path],
+    results: Sequence[Result],
+    baseline: str | None,
+    name: str = "",
+    votes: Outcome | None = None,
+) -> Report:
     validity = assess(runs, results)
     valid = {id: outcome.valid for id, outcome in validity.controls.items()}
     analysis = analyse(results, baseline, valid)
     blamed = worst_case(results, analysis.metrics)
     worst = analyse(blamed, analysis.baseline, valid) if blamed and analysis.baseline else None
-    return Report(tuple(runs), tuple(results), analysis, validity, worst)
+    return Report(tuple(runs), tuple(results), analysis, validity, worst, name, votes)
+
+
+def _runs_of(results: Sequence[Result], runs: Sequence[Path]) -> list[Path]:
+    """The run folders in which these jobs lie."""
+    places = {result.folder.parent.parent for result in results}
+    return [run for run in runs if run in places]

@@ -20,6 +20,11 @@ class Line:
     text: str
     subject: str = ""
 
+    @property
+    def whole(self) -> str:
+        """All of it without emphasis."""
+        return f"{self.subject} {self.text}".strip()
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 from statistics import fmean, median
 
 from psdbench.budget import Budget
@@ -76,13 +77,20 @@ def quality_against(analysis: Analysis, results: Sequence[Result], metric: Metri
         cost, quality = _mean(costs, axis), analysis.means[method, metric.id]
         if cost is not None and quality.mean is not None:
             points.append(Point(method, cost, quality))
-    sign = 1 if metric.higher_is_better else -1
-    points.sort(key=lambda point: (point.cost, -sign * (point.quality.mean or 0.0), point.method))
-    qualities = [sign * (point.quality.mean or 0.0) for point in points]
-    return [
-        Point(p.method, p.cost, p.quality, all(q < qualities[i] for q in qualities[:i]))
-        for i, p in enumerate(points)
-    ]
+    front = on_the_front(points, metric.higher_is_better)
+    points.sort(key=lambda point: (point.cost, point.method))
+    return [replace(point, front=point in front) for point in points]
+
+
+def on_the_front(points: Iterable[Point], higher_is_better: bool) -> set[Point]:
+    """The points that are better, by their means, than every other one of at most their cost (Pareto front)."""
+    sign = 1 if higher_is_better else -1
+    best, front = -inf, set()
+    for point in sorted(points, key=lambda p: (p.cost, -sign * (p.quality.mean or 0.0), p.method)):
+        if sign * (point.quality.mean or 0.0) > best:
+            best = sign * (point.quality.mean or 0.0)
+            front.add(point)
+    return front
 
 
 def _costs(analysis: Analysis, results: Sequence[Result]) -> dict[str, list[dict[str, float]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from psdbench.report.text import link, markdown, table
 
 if TYPE_CHECKING:
     from psdbench.report.content import Content
+    from psdbench.report.output import Output
 
 TURNTABLE = "turntable.mp4"
 _INTERVAL = re.compile(r"\\\[([-+.\d]+, [-+.\d]+)\\\]")
@@ -30,7 +31,14 @@ class Pictures:
 
 def summary(content: Content) -> str:
     """Verdict and main tables: what the command prints."""
-    return text_of(content.verdict, content.results)
+    heading = f"# {markdown(content.name)}: {markdown(content.title)}" if content.name else ""
+    return _joined(heading, text_of(content.verdict, content.results).strip())
+
+
+def opening(report: Output, parts: Iterable[str]) -> str:
+    """The parts in Markdown, after what must be said before several of them."""
+    head = [_lines(report.lines), *map(_section, [report.table] if report.table else [])]
+    return _joined(*head, *(part.strip() for part in parts))
 
 
 def text_of(lines: Sequence[Line], tables: Sequence[Table]) -> str:
@@ -40,8 +48,9 @@ def text_of(lines: Sequence[Line], tables: Sequence[Table]) -> str:
 
 def document(content: Content, results: Sequence[Result], pictures: Pictures, folder: Path) -> str:
     """The whole report, for a file in `folder`: its links are relative to that."""
+    name = f"{markdown(content.name)}: " if content.name else ""
     return _joined(
-        f"# {markdown(content.title)}",
+        f"# {name}{markdown(content.title)}",
         _lines(content.verdict),
         *(f"![every prompt, every method]({link(path, folder)})" for path in pictures.overviews),
         *map(_section, content.tables),

@@ -44,14 +44,17 @@ class Imagery:
     statistics: dict[str, float]
 
 
-def read_imagery(results: Sequence[Result]) -> dict[Path, Imagery]:
-    """By job folder; jobs without a result or with unreadable renders are left out."""
+def read_imagery(results: Sequence[Result], share: int = 1) -> dict[Path, Imagery]:
+    """By job folder; jobs without a result or with unreadable renders are left out.
+
+    Of what a page can hold, one part of `share` is taken.
+    """
     finished = [result for result in results if result.status == FINISHED]
     methods = list(dict.fromkeys(result.label for result in finished))
     finished.sort(key=lambda r: (r.spec.seed, r.spec.prompt, methods.index(r.label)))
-    shown = finished[:PICTURED]
+    shown = finished[: PICTURED // share]
     views = {len(list((r.folder / "renders").glob("view_*.png"))) for r in shown[:1]}
-    tile = LARGE if len(shown) * max(views, default=0) <= FEW_TILES else SMALL
+    tile = LARGE if share * len(shown) * max(views, default=0) <= FEW_TILES else SMALL
     found = {result.folder: _imagery(result.folder, tile) for result in shown}
     return {folder: each for folder, each in found.items() if each}
 

@@ -43,19 +43,21 @@ _SPECIAL = {
 _MARKS = {"": "{}", "best": r"\textbf{{{}}}", "told": r"\textbf{{{}}}", "shared": r"\underline{{{}}}"}
 
 
-def latex(content: Content) -> str:
-    """The tables of means and of paired differences, each a float of its own."""
-    return "\n".join([PACKAGES, *(_float(table) for table in content.results)])
+def latex(parts: Sequence[Content]) -> str:
+    """The tables of means and of paired differences, each a float of its own, protocol by protocol."""
+    floats = [_float(table, part.name) for part in parts for table in part.results]
+    return "\n".join([PACKAGES, *floats])
 
 
-def _float(table: Table) -> str:
+def _float(table: Table, name: str) -> str:
     """A table whose intervals stand under their means; many metrics take several rows of columns."""
     columns = range(table.left, len(table.header))
     blocks = -(-len(columns) // WIDTH)
     size = -(-len(columns) // blocks)
     parts = [columns[start : start + size] for start in range(0, len(columns), size)]
     body = "\n\\par\\smallskip\n".join(_tabular(table, [*range(table.left), *part]) for part in parts)
-    caption = f"{escape(table.title)}. {escape(' '.join(table.notes))}"
+    title = f"{name}: {table.title}" if name else table.title
+    caption = f"{escape(title)}. {escape(' '.join(table.notes))}"
     head = ["\\begin{table}[htbp]", "\\centering", f"\\caption{{{caption}}}", "\\smallskip", "\\scriptsize"]
     return "\n".join([*head, "\\setlength{\\tabcolsep}{3pt}", body, "\\end{table}"]) + "\n"
 

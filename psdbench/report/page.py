@@ -15,28 +15,34 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psdbench.report.blocks import Table
+from psdbench.report.blocks import Line, Table
 from psdbench.report.cost import AXES, quality_against
 from psdbench.report.gallery import Gallery, gallery, shown_metric
 from psdbench.report.hacking import drift_table, gains, gains_table
 from psdbench.report.html import render, sha256
 from psdbench.report.imagery import read_imagery
-from psdbench.report.plots import Plot, cost_plot, gains_plot
+from psdbench.report.plots import Plot, cost_plot, curves_plot, gains_plot
 from psdbench.report.points import read_points
+from psdbench.report.provenance import title
 from psdbench.report.tables import table_of
+from psdbench.report.trajectory import curves
 from psdbench.store import atomic
 
 if TYPE_CHECKING:
-    from psdbench.report import Report
-    from psdbench.report.analysis import Metric
+    from psdbench.report.output import Output
+    from psdbench.report.single import Report
 
 PLOTS = "plots"
+ENDS = (
+    "Final scores over the mean cost of a job; how quality grows on the way is drawn where a run has "
+    "--snapshots."
+)
 PROMPTS = "By prompt"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: tables and figures under one heading."""
+    """A group of tables and figures under one heading."""
 
     title: str
     tables: Sequence[Table] = ()
@@ -49,29 +55,51 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
 
-def write_page(path: Path, report: Report) -> None:
+@dataclass(frozen=True)
+class PagePart:
+    """What the page shows of one protocol; ids begin with `prefix`, which is empty where there is only one."""
+
+    prefix: str
+    heading: str
+    verdict: Sequence[Line]
+    sections: Sequence[Section]
+    gallery: Gallery
+
+
+def write_page(path: Path, report: Output) -> None:
     """Write the page, and its figures as SVG with their data as CSV into `plots/` beside it."""
-    imagery, points = read_imagery(report.results), read_points(report.results)
-    pictures = gallery(report.results, report.analysis, imagery, points, path.parent)
-    sections = _sections(report, drift_table(report.analysis, report.results, imagery))
-    for plot in (plot for section in sections for plot in section.plots):
+    count = len(report.parts)
+    prefixes = [f"protocol-{number}-" for number in range(1, count + 1)] if count > 1 else [""]
+    parts = [
+        _part(part, prefix, path.parent, count) for part, prefix in zip(report.parts, prefixes, strict=True)
+    ]
+    for plot in (plot for part in parts for section in part.sections for plot in section.plots):
         atomic.write_text(path.parent / PLOTS / f"{plot.name}.svg", plot.svg)
         atomic.write_text(path.parent / PLOTS / f"{plot.name}.csv", table_of(plot.data))
-    atomic.write_text(path, render_report(report, sections, pictures))
+    atomic.write_text(path, render_report(report, parts))
 
 
-def _sections(report: Report, drift: Table | None) -> list[Section]:
+def _part(report: Report, prefix: str, folder: Path, share: int) -> PagePart:
+    """One protocol's part; pictures and points are as many as a page can hold, divided by the `share` parts."""
+    imagery, points = read_imagery(report.results, share), read_points(report.results, share)
+    pictures = gallery(report.results, report.analysis, imagery, points, folder)
+    drift = drift_table(report.analysis, report.results, imagery)
+    said = report.content
+    heading = f"{said.name}: {said.title}" if said.name else ""
+    return PagePart(prefix, heading, said.verdict, _sections(report, drift, prefix), pictures)
+
+
+def _sections(report: Report, drift: Table | None, prefix: str) -> list[Section]:
     """The content, with what only the page has: figures, the hacking panel, the drift of the pictures."""
     analysis, results, said = report.analysis, report.results, report.content
     hacking = [table for table in (gains_table(analysis, results), drift) if table]
-    metric = shown_metric(analysis)
-    costs = (_cost(report, metric, axis) for axis in AXES) if metric else ()
-    gained = gains_plot(gains(analysis, results))
-    final = "Final scores over the mean cost of a job."
+    spent, intro = _spent(report, prefix)
+    gained = gains_plot(gains(analysis, results), prefix)
     found = [
         Section("Results", [*said.results, *said.surety]),
+        Section("What people prefer", said.votes, intro=" ".join(line.whole for line in said.voters)),
         Section("Is the gain real?", hacking, [gained] if gained else []),
-        Section("Quality against compute", said.cost, [plot for plot in costs if plot], final),
+        Section("Quality against compute", said.cost, spent, intro),
         Section(PROMPTS, said.prompts),
         Section("Are the metrics valid?", said.validity),
         Section("Without a result", said.failures),
@@ -80,27 +108,44 @@ def _sections(report: Report, drift: Table | None) -> list[Section]:
     return [section for section in found if section.tables or section.plots]
 
 
-def _cost(report: Report, metric: Metric, axis: str) -> Plot | None:
-    points = quality_against(report.analysis, report.results, metric, axis)
-    return cost_plot(points, axis, metric.id, metric.higher_is_better)
+def _spent(report: Report, prefix: str) -> tuple[list[Plot], str]:
+    """Curves where jobs have snapshots, also of the scorers that steered a method; else the end points alone."""
+    analysis, results, metric = report.analysis, report.results, shown_metric(report.analysis)
+    if metric is None:
+        return [], ""
+    steered = [m for m in analysis.metrics if m.trained_on and m != metric]
+    wanted = [*((metric, axis) for axis in AXES), *((m, AXES[0]) for m in steered)]
+    drawn = [
+        curves_plot(curves(analysis, results, m, axis), axis, m.id, m.higher_is_better, prefix)
+        for m, axis in wanted
+    ]
+    if found := [plot for plot in drawn if plot]:
+        return (
+            found,
+            "Scores of snapshots over what had been spent; the last point of a curve is the finished asset.",
+        )
+    ends = [(quality_against(analysis, results, metric, axis), axis) for axis in AXES]
+    plots = [cost_plot(points, axis, metric.id, metric.higher_is_better, prefix) for points, axis in ends]
+    return [plot for plot in plots if plot], ENDS
 
 
-def render_report(report: Report, sections: Sequence[Section], pictures: Gallery) -> str:
+def render_report(report: Output, parts: Sequence[PagePart]) -> str:
     """The page; equal content gives equal bytes."""
     from markupsafe import Markup
 
-    plotly, plotly_hash = packed_plotly() if pictures.turnable else ("", "")
-    svgs = {plot.name: Markup(plot.svg) for section in sections for plot in section.plots}
+    turnable = any(part.gallery.turnable for part in parts)
+    plotly, plotly_hash = packed_plotly() if turnable else ("", "")
+    svgs = {plot.name: Markup(plot.svg) for part in parts for each in part.sections for plot in each.plots}
     return render(
         "psdbench.report",
         "report",
         (plotly_hash,),
-        title=report.content.title,
-        verdict=report.content.verdict,
-        sections=sections,
+        title=title(report.runs),
+        lines=report.lines,
+        differing=report.table,
+        parts=parts,
         prompts_title=PROMPTS,
-        gallery=pictures,
-        thumbs=pictures.thumbs,
+        galleries=[{"prefix": part.prefix, **part.gallery.data} for part in parts],
         plotly=plotly,
         svgs=svgs,  # matplotlib escapes what is foreign in them
     )

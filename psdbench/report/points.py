@@ -32,14 +32,18 @@ class Points:
         return len(self.packed) // 6
 
 
-def read_points(results: Sequence[Result]) -> dict[Path, Points]:
-    """By job folder, of the lowest seed of each prompt and method; of jobs with depth."""
+def read_points(results: Sequence[Result], share: int = 1) -> dict[Path, Points]:
+    """By job folder, of the lowest seed of each prompt and method; of jobs with depth.
+
+    Of what a page can hold, one part of `share` is taken.
+    """
     first: dict[tuple[str, str], Result] = {}
     for result in sorted(results, key=lambda r: r.spec.seed):
         if result.status == FINISHED and not result.foreign:
             first.setdefault((result.spec.prompt, result.label), result)
-    shown = list(first.values())[: TOTAL // LEAST]
-    limit = min(MOST, TOTAL // max(1, len(shown)))
+    total = TOTAL // share
+    shown = list(first.values())[: total // LEAST]
+    limit = min(MOST, total // max(1, len(shown)))
     found = {result.folder: coloured_points(result, limit) for result in shown}
     return {folder: points for folder, points in found.items() if points}
 

@@ -1,26 +1,27 @@
-"""What a report is made of: the verified results of run folders, of one protocol and one set of scorers."""
+"""What a report is made of: the verified results of run folders, by protocol, each with one set of scorers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from sys import intern
 from typing import Any
 
-from psdbench.config import JobSpec, identity
+from psdbench.config import JobSpec, Protocol, identity
 from psdbench.errors import CorruptResult, UsageError
 from psdbench.store.manifest import Manifest, problems, read_json
 from psdbench.store.run import JOB, existing_run, job_folders, read_job
-from psdbench.store.table import UNFINISHED, read_result, read_scores
+from psdbench.store.table import SCORES, UNFINISHED, read_result, read_scores
 
 FINISHED, CORRUPT = "finished", "corrupt"
-COST = "cost.json"
+COST, SNAPSHOTS, SHARE = "cost.json", "snapshots", "share"
 ACCURACY, MAJORITY = "shape_accuracy", "shape_majority"
 ELSEWHERE = "‡"
 """marks the label of a method whose renders were made elsewhere"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """What one scorer said of the views of one job; None marks a view without a score."""
 
@@ -36,6 +37,15 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A job on its way: the share of its length that was done, what had been spent, and its mean scores by metric."""
+
+    share: float
+    cost: dict[str, float]
+    means: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Result:
     """A job and what came of it; `label` is its method, with parameters where variants stand side by side."""
 
@@ -46,6 +56,8 @@ class Result:
     label: str = ""
     scores: dict[str, Score] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    snapshots: tuple[Snapshot, ...] = ()
+    """in their order"""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -59,23 +71,60 @@ class Result:
 
 
 def read_runs(runs: Sequence[Path]) -> list[Result]:
-    """All jobs of the runs, each once, sorted by method, prompt and seed.
+    """All jobs of runs that follow one protocol, each once, sorted by method, prompt and seed.
 
     Raises UsageError when there is nothing to report, or when jobs cannot stand in one comparison.
     """
+    groups = read_protocols(runs)
+    if len(groups) > 1:
+        protocols = [group[0].spec.protocol for group in groups if not group[0].foreign]
+        named = "; ".join(
+            f"{key} ({', '.join(sorted(set(map(shown, values))))})"
+            for key, values in differing_fields(protocols).items()
+        )
+        raise UsageError(
+            f"the jobs follow {len(protocols)} protocols and cannot be compared; they differ in {named}",
+            "name runs of one protocol",
+        )
+    return groups[0]
+
+
+def read_protocols(runs: Sequence[Path]) -> list[list[Result]]:
+    """All jobs of runs, each once, by protocol in the order of the runs; sorted by method, prompt and seed.
+
+    Renders made elsewhere follow no protocol of ours: they stand beside the jobs of a single one, and in a last
+    group of their own where there are several. Raises UsageError when there are no jobs, or where one scorer
+    name stands for different weights within a group.
+    """
     found: dict[str, Result] = {}
+    protocols: dict[str, Protocol] = {}
     for run in runs:
         for folder in job_folders(existing_run(run)):
             result = _read(folder)
             if result and (result.spec.id not in found or result.status == FINISHED):
-                found[result.spec.id] = result
+                found[result.spec.id] = _sharing(result, protocols)
     if not found:
         names = ", ".join(map(str, runs))
         raise UsageError(f"no jobs in {names}", "start them with: psdbench run")
-    results = _labelled(found.values())
-    _refuse_mixed_protocols(results)
-    _refuse_mixed_scorers(results)
-    return sorted(results, key=lambda r: (r.foreign, r.label, *r.key))
+    groups: dict[str, list[Result]] = {}
+    for result in found.values():
+        groups.setdefault("" if result.foreign else result.spec.protocol.hash, []).append(result)
+    foreign = groups.pop("", [])
+    parts = [next(iter(groups.values()), []) + foreign] if len(groups) < 2 else [*groups.values(), foreign]
+    return [_in_order(part) for part in parts if part]
+
+
+def _sharing(result: Result, protocols: dict[str, Protocol]) -> Result:
+    """The result with one object for all equal protocols: of ten thousand jobs they would be most of the memory."""
+    protocol = result.spec.protocol
+    shared = protocols.setdefault(protocol.hash, protocol)
+    return replace(result, spec=replace(result.spec, protocol=shared)) if shared is not protocol else result
+
+
+def _in_order(results: Iterable[Result]) -> list[Result]:
+    labelled = _labelled(results)
+    _refuse_mixed_scorers(labelled)
+    return sorted(labelled, key=lambda r: (r.foreign, r.label, *r.key))
 
 
 def _read(folder: Path) -> Result | None:
@@ -91,7 +140,10 @@ def _read(folder: Path) -> Result | None:
     try:
         cost = _cost(folder, manifest)
         if manifest.status == FINISHED:
-            return Result(folder, spec, FINISHED, scores=_scores(folder, manifest), cost=cost)
+            shots = tuple(_snapshots(folder, manifest))
+            return Result(
+                folder, spec, FINISHED, scores=_scores(folder, manifest), cost=cost, snapshots=shots
+            )
     except CorruptResult as error:
         return Result(folder, spec, CORRUPT, str(error))
     step = "" if manifest.step is None else f" (step {manifest.step})"
@@ -100,7 +152,7 @@ def _read(folder: Path) -> Result | None:
 
 def _scores(folder: Path, manifest: Manifest) -> dict[str, Score]:
     scores = {
-        scorer: Score(entry["sha256"], entry["higher_is_better"], tuple(entry["values"]))
+        intern(scorer): Score(intern(entry["sha256"]), entry["higher_is_better"], tuple(entry["values"]))
         for scorer, entry in read_scores(folder, manifest).items()
     }
     if ACCURACY in scores:
@@ -116,11 +168,26 @@ def _majority(accuracy: Score) -> Score:
 
 def _cost(folder: Path, manifest: Manifest) -> dict[str, float]:
     """The numbers of cost.json: counters, seconds, memory; empty without the file."""
-    expected = {name: entry for name, entry in manifest.files.items() if name == COST}
-    if wrong := problems(folder, expected):
-        raise CorruptResult(f"{folder / COST} {wrong[COST]}", "run the same command again: it is redone")
-    content = (read_json(folder / COST) or {}) if expected else {}
+    content = _verified(folder, COST, manifest)
     return {name: value for name, value in content.items() if isinstance(value, int | float)}
+
+
+def _snapshots(folder: Path, manifest: Manifest) -> Iterator[Snapshot]:
+    """The snapshots that the manifest names, with the scores of all views."""
+    for name in sorted(name for name in manifest.files if Path(name).match(f"{SNAPSHOTS}/*/{COST}")):
+        cost = _verified(folder, name, manifest)
+        scores = _verified(folder, str(Path(name).with_name(SCORES)), manifest)
+        entries = {id: Score("", True, tuple(entry["values"])).mean for id, entry in scores.items()}
+        means = {id: mean for id, mean in entries.items() if mean is not None}
+        yield Snapshot(float(cost.pop(SHARE)), cost, means)
+
+
+def _verified(folder: Path, name: str, manifest: Manifest) -> dict[str, Any]:
+    """A JSON file of a job, empty where its manifest has none; CorruptResult where it is not that of the manifest."""
+    expected = {name: manifest.files[name]} if name in manifest.files else {}
+    if wrong := problems(folder, expected):
+        raise CorruptResult(f"{folder / name} {wrong[name]}", "run the same command again: it is redone")
+    return (read_json(folder / name) or {}) if expected else {}
 
 
 def _labelled(results: Iterable[Result]) -> list[Result]:
@@ -139,7 +206,7 @@ def _name(result: Result) -> str:
 def _settings(spec: JobSpec) -> dict[str, Any]:
     """What sets variants of one method apart: parameters, its own source, and which LoRA its prior carries."""
     sources = {"plugin": spec.plugin, "lora": spec.lora}
-    return {**spec.params, **{name: _short(ref.sha256) for name, ref in sources.items() if ref}}
+    return {**spec.params, **{name: shown(ref.sha256) for name, ref in sources.items() if ref}}
 
 
 def _label(result: Result, names: Iterable[str]) -> str:
@@ -164,21 +231,13 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return items
 
 
-def _refuse_mixed_protocols(results: Sequence[Result]) -> None:
-    """Renders made elsewhere follow none of ours; they are marked instead."""
-    own = [result.spec.protocol for result in results if not result.foreign]
-    protocols = {protocol.hash: protocol for protocol in own}
-    if len(protocols) <= 1:
-        return
-    differing = _differences([flat(identity(protocol)) for protocol in protocols.values()])
-    named = "; ".join(f"{key} ({', '.join(sorted(set(map(_short, v))))})" for key, v in differing.items())
-    raise UsageError(
-        f"the jobs follow {len(protocols)} protocols and cannot be compared; they differ in {named}",
-        "report the runs of each protocol on their own",
-    )
+def differing_fields(protocols: Sequence[Protocol]) -> dict[str, list[Any]]:
+    """The fields in which protocols differ, by dotted name, each with its values in the order given."""
+    return _differences([flat(identity(protocol)) for protocol in protocols])
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The value of a field for people; of a hash its first twelve digits."""
     text = str(value)
     return text[:12] if len(text) == 64 else text  # a hash
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+DIGITS = 12
+"""of the hash of a protocol in a column"""
+PROTOCOL = {
+    "protocol": f"first {DIGITS} digits of the hash of the protocol; only rows of one protocol are compared; "
+    "empty where all renders were made elsewhere"
+}
+
 TABLE = {
+    **PROTOCOL,
     "method": "label of the method, with the parameters in which variants differ; ‡ where the optimizer is not shared",
     "metric": "id of the scorer, which carries version and scale",
     "higher_is_better": "direction of the metric",
@@ -30,6 +38,7 @@ TABLE = {
 """table.csv and the rows of table.json: one row per method and metric"""
 
 SCORES = {
+    **PROTOCOL,
     "method": TABLE["method"],
     "prompt": "the prompt; in CSV with a ' before it where a spreadsheet would take it for a formula",
     "seed": "seed of the job",
@@ -44,6 +53,7 @@ SCORES = {
 """scores.csv and scores.parquet: one row per job, metric and view; a job without scores is one row"""
 
 COST = {
+    **PROTOCOL,
     "method": TABLE["method"],
     "prompt": SCORES["prompt"],
     "seed": "seed of the job",
@@ -61,10 +71,25 @@ COST = {
 }
 """cost.csv: one row per job"""
 
+SNAPSHOTS = {
+    **PROTOCOL,
+    "method": TABLE["method"],
+    "prompt": SCORES["prompt"],
+    "seed": "seed of the job",
+    "share": "part of the job's length that was done, 1 for its end",
+    "steps": "optimisation steps so far",
+    "denoiser_forwards": "images through the denoiser so far",
+    "seconds": "time of the optimisation so far, that of taking and scoring snapshots not counted",
+    "metric": "id of the scorer",
+    "value": "mean over the views",
+}
+"""snapshots.csv: one row per job with snapshots, snapshot and metric"""
+
 AGREEMENT = {
+    **PROTOCOL,
     "metric": TABLE["metric"],
     "people": "true_preference, a dimension of ratings, or votes",
-    "unit": "view or asset",
+    "unit": "view or asset; of votes a pair of assets, and only the share of pairs is known",
     "n": "items that both have judged",
     "prompts": "prompts of these items",
     **{
@@ -84,5 +109,6 @@ FILES = {
     "scores.csv": SCORES,
     "scores.parquet": SCORES,
     "cost.csv": COST,
+    "snapshots.csv": SNAPSHOTS,
     "agreement.csv": AGREEMENT,
 }

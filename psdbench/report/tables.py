@@ -6,22 +6,27 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from psdbench.agreement import Agreement
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.blocks import Table
-from psdbench.report.results import Result
-from psdbench.report.schema import AGREEMENT, COST, FILES, SCORES, TABLE
+from psdbench.report.results import MAJORITY
+from psdbench.report.schema import AGREEMENT, COST, DIGITS, FILES, SCORES, SNAPSHOTS, TABLE
 from psdbench.report.text import csv_field
 from psdbench.report.tidy import score_rows
+from psdbench.report.trajectory import with_end
 
-SCHEMA_VERSION = 2
+if TYPE_CHECKING:
+    from psdbench.report.single import Report
+
+SCHEMA_VERSION = 3
+SPENT = ("steps", "denoiser_forwards", "seconds")
 
 
-def table_rows(analysis: Analysis) -> list[dict[str, Any]]:
+def table_rows(part: Report) -> list[dict[str, Any]]:
     """One row per method and metric: the mean, its interval, and the paired difference to the baseline."""
-    return [_row(analysis, method, metric) for method in analysis.methods for metric in analysis.metrics]
+    protocol, analysis = {"protocol": part.protocol[:DIGITS]}, part.analysis
+    return [protocol | _row(analysis, m, metric) for m in analysis.methods for metric in analysis.metrics]
 
 
 def _row(analysis: Analysis, method: str, metric: Metric) -> dict[str, Any]:
@@ -55,17 +60,36 @@ def _row(analysis: Analysis, method: str, metric: Metric) -> dict[str, Any]:
     }
 
 
-def table_csv(analysis: Analysis) -> str:
+def table_csv(parts: Sequence[Report]) -> str:
     """The rows as CSV; empty where there is no number."""
-    rows = table_rows(analysis)
+    rows = [row for part in parts for row in table_rows(part)]
     return _csv(TABLE, [[_cell(row[column]) for column in TABLE] for row in rows])
 
 
-def table_json(analysis: Analysis, protocol: str) -> str:
-    """The rows, the values by prompt, and what made them, as JSON; `protocol` is the hash of the protocol."""
-    content = {
+def table_json(parts: Sequence[Report], differing: Mapping[str, Sequence[Any]]) -> str:
+    """The rows, the values by prompt, and what made them, as JSON.
+
+    Of several protocols a list of such documents, with the fields in which they differ.
+    """
+    documents = [_document(part) for part in parts]
+    content = {"schema_version": SCHEMA_VERSION, "differing": differing, "protocols": documents}
+    return (
+        json.dumps(
+            content if len(parts) > 1 else documents[0],
+            indent=1,
+            sort_keys=True,
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+        + "\n"
+    )
+
+
+def _document(part: Report) -> dict[str, Any]:
+    analysis = part.analysis
+    return {
         "schema_version": SCHEMA_VERSION,
-        "protocol": protocol,
+        "protocol": part.protocol,
         "baseline": analysis.baseline,
         "methods": [
             {"method": m, "jobs": analysis.total[m], "finished": analysis.finished[m]}
@@ -76,47 +100,76 @@ def table_json(analysis: Analysis, protocol: str) -> str:
             for m in analysis.metrics
         ],
         "columns": TABLE,
-        "rows": table_rows(analysis),
+        **({"votes": part.votes.content} if part.votes else {}),
+        "rows": table_rows(part),
         "prompts": [
             {"prompt": prompt, "method": method, "metric": metric, "n": n, "mean": _rounded(mean)}
             for (prompt, method, metric), (n, mean) in sorted(analysis.by_prompt.items())
         ],
     }
-    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def cost_csv(results: Sequence[Result]) -> str:
+def cost_csv(parts: Sequence[Report]) -> str:
     """One row per job: how it ended and what it has cost; differs between machines and runs."""
+    figures = list(COST)[5:]
     rows = [
         [
+            part.protocol[:DIGITS],
             r.label,
             csv_field(r.spec.prompt),
             r.spec.seed,
             r.status,
-            *(_cell(r.cost.get(c)) for c in list(COST)[4:]),
+            *(_cell(r.cost.get(name)) for name in figures),
         ]
-        for r in results
+        for part in parts
+        for r in part.results
     ]
     return _csv(COST, rows)
 
 
-def agreement_csv(agreements: Mapping[tuple[str, str, str], Agreement]) -> str:
+def snapshots_csv(parts: Sequence[Report]) -> str:
+    """One row per job with snapshots, snapshot and metric; the last of a job is its end."""
+    rows = [
+        [
+            part.protocol[:DIGITS],
+            r.label,
+            csv_field(r.spec.prompt),
+            r.spec.seed,
+            *(_cell(x) for x in (each.share, *(each.cost.get(c) for c in SPENT), metric, value)),
+        ]
+        for part in parts
+        for r in part.results
+        if r.snapshots
+        for each in with_end(r)
+        for metric, value in each.means.items()
+        if metric != MAJORITY
+    ]
+    return _csv(SNAPSHOTS, rows)
+
+
+def agreement_csv(parts: Sequence[Report]) -> str:
     """One row per metric, people and unit: each rank correlation with its interval."""
     figures = ("spearman", "kendall", "pairs")
     rows = []
-    for (metric, people, unit), found in agreements.items():
-        values = [getattr(found, name) for name in figures]
-        cells = [_cell(_rounded(value)) for e in values for value in (e.mean, e.low, e.high)]
-        sizes = [found.spearman.n, found.spearman.prompts]
-        rows.append([metric, csv_field(people), unit, *sizes, *cells])
+    for part in parts:
+        for (metric, people, unit), found in part.validity.agreements.items():
+            values = [getattr(found, name) for name in figures]
+            cells = [_cell(_rounded(value)) for e in values for value in (e.mean, e.low, e.high)]
+            sizes = [found.spearman.n, found.spearman.prompts]
+            rows.append([part.protocol[:DIGITS], metric, csv_field(people), unit, *sizes, *cells])
+        for metric, (_, share) in part.votes.metrics.items() if part.votes else ():
+            cells = [_cell(_rounded(value)) for value in (share.mean, share.low, share.high)]
+            rows.append(
+                [part.protocol[:DIGITS], metric, "votes", "pair", share.n, share.prompts, *[""] * 6, *cells]
+            )
     return _csv(AGREEMENT, rows)
 
 
-def scores_csv(results: Sequence[Result], analysis: Analysis) -> str:
+def scores_csv(parts: Sequence[Report]) -> str:
     """One row per job, metric and view, values in full precision."""
+    prompt = list(SCORES).index("prompt")
     rows = (
-        [csv_field(x) if i == 1 else _exact(x) for i, x in enumerate(r)]
-        for r in score_rows(results, analysis)
+        [csv_field(x) if i == prompt else _exact(x) for i, x in enumerate(row)] for row in score_rows(parts)
     )
     return _csv(SCORES, rows)
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from psdbench.report.analysis import Analysis
 from psdbench.report.results import MAJORITY, Result
-from psdbench.report.schema import SCORES
+from psdbench.report.schema import DIGITS, SCORES
 from psdbench.report.text import plain
 
+if TYPE_CHECKING:
+    from psdbench.report.single import Report
 
-def score_rows(results: Sequence[Result], analysis: Analysis) -> Iterator[tuple[Any, ...]]:
+
+def score_rows(parts: Sequence[Report]) -> Iterator[tuple[Any, ...]]:
     """Rows with the columns of `SCORES`; MAJORITY is left out, for no scorer gave it."""
-    trained = {(method, m.id) for m in analysis.metrics for method in m.trained_on}
+    for part in parts:
+        trained = {(method, m.id) for m in part.analysis.metrics for method in m.trained_on}
+        yield from _rows(part.protocol[:DIGITS], part.results, trained)
+
+
+def _rows(
+    protocol: str, results: Sequence[Result], trained: set[tuple[str, str]]
+) -> Iterator[tuple[Any, ...]]:
     for r in results:
-        start = (r.label, r.spec.prompt, r.spec.seed, r.spec.id, r.status)
+        start = (protocol, r.label, r.spec.prompt, r.spec.seed, r.spec.id, r.status)
         if not r.scores:
             yield (*start, None, None, None, None, None)
         for metric, score in r.scores.items():
@@ -26,7 +35,7 @@ def score_rows(results: Sequence[Result], analysis: Analysis) -> Iterator[tuple[
                     yield (*start, metric, view, value, direction, steered)
 
 
-def write_parquet(path: Path, results: Sequence[Result], analysis: Analysis) -> None:
+def write_parquet(path: Path, parts: Sequence[Report]) -> None:
     """Write the rows as Parquet; every column carries its meaning in its metadata."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -42,7 +51,8 @@ def write_parquet(path: Path, results: Sequence[Result], analysis: Analysis) -> 
         pa.field(name, types.get(name, pa.string()), metadata={"description": meaning})
         for name, meaning in SCORES.items()
     ]
-    columns = list(zip(*score_rows(results, analysis), strict=True))
-    columns[1] = tuple(map(plain, columns[1]))
+    columns = list(zip(*score_rows(parts), strict=True))
+    prompt = list(SCORES).index("prompt")
+    columns[prompt] = tuple(map(plain, columns[prompt]))
     arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
     parquet.write_table(pa.table(arrays, schema=pa.schema(fields)), path, compression="zstd")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ class Strengths:
     strength: dict[str, Estimate]
     chance: dict[str, Estimate]
     votes: int
+    beats: dict[tuple[str, str], Estimate]
+    """chance that the first of two methods is preferred to the second; 0.5 when they are alike"""
 
 
 def bradley_terry(votes: Sequence[Vote]) -> Strengths:
@@ -46,14 +49,19 @@ def bradley_terry(votes: Sequence[Vote]) -> Strengths:
         place[b, a] += {"a": 0.0, "tie": 0.5, "b": 1.0}[vote.choice]
     found = strengths(_resampled(wins))
     order = np.argsort(-found[0], kind="stable")
-    results = {
-        methods[i]: _estimate(found[:, i], len(votes), len(prompts)) for i in order if len(methods) > 1
-    }
-    chances = 1 / (1 + np.exp(-found))
-    chance = {
-        methods[i]: _estimate(chances[:, i], len(votes), len(prompts)) for i in order if len(methods) > 1
-    }
-    return Strengths(results, chance, len(votes))
+
+    def told(values: Floats) -> Estimate:
+        return _estimate(values, len(votes), len(prompts))
+
+    results = {methods[i]: told(found[:, i]) for i in order}
+    chance = {methods[i]: told(_chance(found[:, i])) for i in order}
+    pairs = permutations(range(len(methods)), 2)
+    beats = {(methods[i], methods[j]): told(_chance(found[:, i] - found[:, j])) for i, j in pairs}
+    return Strengths(results, chance, len(votes), beats)
+
+
+def _chance(strength: Floats) -> Floats:
+    return 1 / (1 + np.exp(-strength))
 
 
 def _resampled(wins: Floats) -> Floats:

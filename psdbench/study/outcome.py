@@ -13,7 +13,7 @@ from psdbench.report.results import MAJORITY, Result, read_runs
 from psdbench.report.text import count, enumeration
 from psdbench.stats import Estimate, estimate
 from psdbench.study.model import MANY_RATERS, Strengths, bradley_terry, krippendorff
-from psdbench.study.votes import PASS, Vote, Votes, read_key, read_votes
+from psdbench.study.votes import PASS, Vote, Votes, find_run, read_key, read_votes
 
 
 class Outcome:
@@ -56,6 +56,19 @@ class Outcome:
                     "Krippendorff's α",
                 )
             )
+        return lines
+
+    def against(self, baseline: str | None) -> list[Line]:
+        """How often people prefer each method to the baseline; each interval is that of one comparison alone."""
+        who = f"by {count(len(self.votes.votes), 'vote')} of {count(len(self.votes.raters), 'rater')}"
+        lines = []
+        for (method, other), found in self.strengths.beats.items():
+            if other == baseline and found.mean is not None:
+                spread = found.low is not None and found.high is not None
+                clear = spread and not (found.low or 0.0) <= 0.5 <= (found.high or 1.0)
+                word = "not separable" if not clear else "preferred" if found.mean > 0.5 else "not preferred"
+                told = f"chance to be preferred to {baseline} {estimated(found).whole}, {who}"
+                lines.append(Line(f"is {word} by people: {told}.", method))
         return lines
 
     @property
@@ -101,6 +114,12 @@ class Outcome:
                 for id, (trained, share) in self.metrics.items()
             ],
         }
+
+
+def outcome_of(runs: Sequence[Path], files: Sequence[Path]) -> tuple[Path, Outcome]:
+    """The run among several whose study the votes are on, and what they say; UsageError where it is none of them."""
+    run = find_run(files, runs, "report the run that the study was exported from")
+    return run, outcome(run, files)
 
 
 def outcome(run: Path, files: Sequence[Path]) -> Outcome:

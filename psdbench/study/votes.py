@@ -65,13 +65,15 @@ def read_key(run: Path) -> tuple[str, dict[str, Item]]:
         ) from error
 
 
-def find_run(files: Sequence[Path], places: Iterable[Path]) -> Path:
+def find_run(
+    files: Sequence[Path], places: Iterable[Path], remedy: str = "name the run folder with --run"
+) -> Path:
     """The run folder among `places` whose study the first file's votes belong to; UsageError without one."""
     study = _content(files[0])["study"]
     for run in places:
         if (run / FOLDER / KEY).is_file() and read_key(run)[0] == study:
             return run
-    raise UsageError(f"no run here has the study {study!r} of {files[0]}", "name the run folder with --run")
+    raise UsageError(f"no run here has the study {study!r} of {files[0]}", remedy)
 
 
 def read_votes(files: Sequence[Path], study: str, items: dict[str, Item]) -> Votes:

@@ -1,8 +1,10 @@
-"""Ten thousand jobs: a report in half a minute of one core, its page still small."""
+"""Ten thousand jobs: a report in half a minute of one core and 500 MB, its page still small."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,3 +46,16 @@ def test_ten_thousand_jobs_take_half_a_minute(make_run: Callable[..., RunMaker],
     assert len(report.results) == jobs
     assert (tmp_path / "report.html").stat().st_size < 15_000_000
     assert seconds < 30
+    assert peak_mb(maker.run, tmp_path / "again.html") < 500
+
+
+def peak_mb(run: Path, page: Path) -> float:
+    """The most memory that the command holds while it writes the page, in a process of its own."""
+    program = (
+        "import resource, sys; from psdbench.cli.main import app\n"
+        "try: app(['report', *sys.argv[1:]])\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, str(run), "--output", str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stderr.split()[-1])

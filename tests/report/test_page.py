@@ -53,8 +53,9 @@ class Page(HTMLParser):
 
     @property
     def data(self) -> dict:
-        """What the script of the page is given."""
-        return json.loads(dict(self.scripts)["application/json"])
+        """What the script of the page is given for the gallery of the only protocol."""
+        (gallery,) = json.loads(dict(self.scripts)["application/json"])
+        return gallery
 
 
 def page_of(report_path: Path) -> Page:

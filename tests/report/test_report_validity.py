@@ -13,7 +13,6 @@ from foreign_renders import mate3d
 from made_up_runs import PROMPTS, RunMaker
 
 from psdbench.cli.foreign import foreign_tasks
-from psdbench.errors import UsageError
 from psdbench.job import Models, Watch, execute
 from psdbench.report import build_report
 from psdbench.report.sheets import column_names, rig_of
@@ -136,10 +135,13 @@ def test_renders_made_elsewhere_stand_beside_ours_and_are_marked(
     assert (tmp_path / "out" / "contact" / "a-brown-horse.png").is_file()
 
 
-def test_runs_of_two_protocols_are_still_refused(
+def test_beside_two_protocols_renders_made_elsewhere_have_a_part_of_their_own(
     make_run: Maker, rated_run: Path, other_protocol: Any
 ) -> None:
     maker = make_run()
     maker.finished("sds", PROMPTS[0], 7, protocol=other_protocol)
-    with pytest.raises(UsageError, match="2 protocols"):
-        build_report([maker.run, rated_run])
+    report = build_report([maker.run, rated_run])
+    assert [part.name for part in report.parts] == ["Protocol 1", "Protocol 2", "Renders made elsewhere"]
+    assert report.parts[2].analysis.methods == ("magic3d‡", "one2345++‡", "sjc‡")
+    assert "follow no protocol of ours" in report.text("md")
+    assert len(report.table.header) == 3

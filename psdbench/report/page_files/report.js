@@ -1,7 +1,6 @@
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
-  const data = JSON.parse(byId("data").textContent);
 
   function make(tag, properties = {}, ...children) {
     const element = Object.assign(document.createElement(tag), properties);
@@ -42,104 +41,6 @@
       : matchMedia("(prefers-color-scheme: dark)").matches;
     root.style.colorScheme = dark ? "light" : "dark";
   });
-
-  if (!data.jobs.length) return;
-  const prompt = byId("prompt"), seed = byId("seed"), angle = byId("angle"), play = byId("play");
-  const figures = byId("figures");
-  const around = Math.max(1, ...data.views.map((name, i) => (name.startsWith("overhead") ? 0 : i + 1)));
-  data.prompts.forEach((text, index) => prompt.append(make("option", { value: index, textContent: text })));
-  const seeds = [...new Set(data.jobs.map((job) => job.seed))].sort((a, b) => a - b);
-  seeds.forEach((number) => seed.append(make("option", { value: number, textContent: number })));
-
-  // Thumbnails show the view between front and side: one strip serves all places.
-  for (const button of document.querySelectorAll("button.thumb")) {
-    const job = data.jobs[button.dataset.job], picture = button.firstElementChild;
-    picture.style.objectPosition = `${(100 * Math.min(1, job.views - 1)) / Math.max(1, job.views - 1)}% 0`;
-    picture.src = job.strip;
-    button.addEventListener("click", () => {
-      prompt.value = job.prompt;
-      show();
-      byId("gallery").scrollIntoView();
-      prompt.focus();
-    });
-  }
-
-  function turntable(source, views, label) {
-    const picture = make("img", { src: source, alt: label });
-    picture.dataset.views = views;
-    return make("div", { className: "turn" }, picture);
-  }
-
-  function figure(job) {
-    const name = `${job.method}, seed ${job.seed}`;
-    const label = `${name}: ${data.prompts[job.prompt]}`;
-    const box = make("figure", { className: "asset" }, make("h3", { textContent: name }));
-    box.append(turntable(job.strip, job.views, label));
-    const strip = make("div", { className: "strip" }, make("img", { src: job.strip, alt: `all views of ${label}` }));
-    box.append(strip);
-    if ("worst" in job) {
-      const frame = make("div", { className: "worst" });
-      frame.style.left = `${(100 * job.worst) / job.views}%`;
-      frame.style.width = `${100 / job.views}%`;
-      strip.append(frame);
-      const where = data.views[job.worst] ?? `view ${job.worst}`;
-      box.append(make("p", { className: "bad", textContent: `worst view: ${where}, ${job.worstText}` }));
-    }
-    const list = make("dl");
-    for (const [id, text] of job.scores) list.append(make("dt", { textContent: id }), make("dd", { textContent: text }));
-    box.append(list);
-    if ("points" in job) box.append(turnButton(job, label));
-    const links = make("p");
-    for (const [text, target] of job.links) links.append(make("a", { href: target, textContent: text }), " ");
-    box.append(links);
-    return box;
-  }
-
-  function show() {
-    const index = Number(prompt.value);
-    figures.replaceChildren();
-    if (data.truth[index]) {
-      const box = make("figure", { className: "asset" }, make("h3", { textContent: "ground truth" }));
-      box.append(turntable(data.truth[index], data.views.length, `ground truth: ${data.prompts[index]}`));
-      figures.append(box);
-    }
-    const own = data.jobs.filter((job) => job.prompt === index && job.seed === Number(seed.value));
-    figures.append(...own.map(figure));
-    if (!own.length) figures.append(make("p", { textContent: "No picture of this prompt and seed." }));
-    turn();
-  }
-
-  // All turntables follow one angle, so they turn in step.
-  angle.max = around - 1;
-  function turn() {
-    const view = Number(angle.value);
-    for (const picture of figures.querySelectorAll(".turn img")) {
-      picture.style.transform = `translateX(${(-100 * view) / Number(picture.dataset.views)}%)`;
-    }
-    byId("view").textContent = data.views[view] ?? `view ${view}`;
-  }
-  let clock = 0;
-  play.addEventListener("click", () => {
-    const running = play.getAttribute("aria-pressed") === "true";
-    clearInterval(clock);
-    if (!running) {
-      clock = setInterval(() => {
-        angle.value = (Number(angle.value) + 1) % around;
-        turn();
-      }, 350);
-    }
-    play.setAttribute("aria-pressed", String(!running));
-    play.textContent = running ? "Turn" : "Stop";
-  });
-  angle.addEventListener("input", turn);
-  prompt.addEventListener("change", show);
-  seed.addEventListener("change", show);
-  const step = (by) => {
-    prompt.value = (Number(prompt.value) + by + data.prompts.length) % data.prompts.length;
-    show();
-  };
-  byId("previous").addEventListener("click", () => step(-1));
-  byId("next").addEventListener("click", () => step(1));
 
   // Assets in 3D: plotly is unpacked from this very file when the first one is asked for.
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -205,5 +106,106 @@
     });
   }
 
-  show();
+  function gallery(data) {
+    const at = (name) => byId(data.prefix + name);
+    const prompt = at("prompt"), seed = at("seed"), angle = at("angle"), play = at("play"), figures = at("figures");
+    const heading = data.prefix ? "h4" : "h3";
+    const around = Math.max(1, ...data.views.map((name, i) => (name.startsWith("overhead") ? 0 : i + 1)));
+    data.prompts.forEach((text, index) => prompt.append(make("option", { value: index, textContent: text })));
+    const seeds = [...new Set(data.jobs.map((job) => job.seed))].sort((a, b) => a - b);
+    seeds.forEach((number) => seed.append(make("option", { value: number, textContent: number })));
+
+    // Thumbnails show the view between front and side: one strip serves all places.
+    for (const button of document.querySelectorAll(`[data-prefix="${data.prefix}"] button.thumb`)) {
+      const job = data.jobs[button.dataset.job], picture = button.firstElementChild;
+      picture.style.objectPosition = `${(100 * Math.min(1, job.views - 1)) / Math.max(1, job.views - 1)}% 0`;
+      picture.src = job.strip;
+      button.addEventListener("click", () => {
+        prompt.value = job.prompt;
+        show();
+        at("gallery").scrollIntoView();
+        prompt.focus();
+      });
+    }
+
+    function turntable(source, views, label) {
+      const picture = make("img", { src: source, alt: label });
+      picture.dataset.views = views;
+      return make("div", { className: "turn" }, picture);
+    }
+
+    function figure(job) {
+      const name = `${job.method}, seed ${job.seed}`;
+      const label = `${name}: ${data.prompts[job.prompt]}`;
+      const box = make("figure", { className: "asset" }, make(heading, { textContent: name }));
+      box.append(turntable(job.strip, job.views, label));
+      const strip = make("div", { className: "strip" }, make("img", { src: job.strip, alt: `all views of ${label}` }));
+      box.append(strip);
+      if ("worst" in job) {
+        const frame = make("div", { className: "worst" });
+        frame.style.left = `${(100 * job.worst) / job.views}%`;
+        frame.style.width = `${100 / job.views}%`;
+        strip.append(frame);
+        const where = data.views[job.worst] ?? `view ${job.worst}`;
+        box.append(make("p", { className: "bad", textContent: `worst view: ${where}, ${job.worstText}` }));
+      }
+      const list = make("dl");
+      for (const [id, text] of job.scores) list.append(make("dt", { textContent: id }), make("dd", { textContent: text }));
+      box.append(list);
+      if ("points" in job) box.append(turnButton(job, label));
+      const links = make("p");
+      for (const [text, target] of job.links) links.append(make("a", { href: target, textContent: text }), " ");
+      box.append(links);
+      return box;
+    }
+
+    function show() {
+      const index = Number(prompt.value);
+      figures.replaceChildren();
+      if (data.truth[index]) {
+        const box = make("figure", { className: "asset" }, make(heading, { textContent: "ground truth" }));
+        box.append(turntable(data.truth[index], data.views.length, `ground truth: ${data.prompts[index]}`));
+        figures.append(box);
+      }
+      const own = data.jobs.filter((job) => job.prompt === index && job.seed === Number(seed.value));
+      figures.append(...own.map(figure));
+      if (!own.length) figures.append(make("p", { textContent: "No picture of this prompt and seed." }));
+      turn();
+    }
+
+    // All turntables follow one angle, so they turn in step.
+    angle.max = around - 1;
+    function turn() {
+      const view = Number(angle.value);
+      for (const picture of figures.querySelectorAll(".turn img")) {
+        picture.style.transform = `translateX(${(-100 * view) / Number(picture.dataset.views)}%)`;
+      }
+      at("view").textContent = data.views[view] ?? `view ${view}`;
+    }
+    let clock = 0;
+    play.addEventListener("click", () => {
+      const running = play.getAttribute("aria-pressed") === "true";
+      clearInterval(clock);
+      if (!running) {
+        clock = setInterval(() => {
+          angle.value = (Number(angle.value) + 1) % around;
+          turn();
+        }, 350);
+      }
+      play.setAttribute("aria-pressed", String(!running));
+      play.textContent = running ? "Turn" : "Stop";
+    });
+    angle.addEventListener("input", turn);
+    prompt.addEventListener("change", show);
+    seed.addEventListener("change", show);
+    const step = (by) => {
+      prompt.value = (Number(prompt.value) + by + data.prompts.length) % data.prompts.length;
+      show();
+    };
+    at("previous").addEventListener("click", () => step(-1));
+    at("next").addEventListener("click", () => step(1));
+    show();
+  }
+
+  for (const data of JSON.parse(byId("data").textContent)) if (data.jobs.length) gallery(data);
 })();
