@@ -106,4 +106,4 @@ def load_asset(spec: JobSpec, path: Path, device: torch.device | str = "cpu") ->
         asset.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
         raise CorruptResult(f"{path} is not this job's asset: {error}", "remove it and run again") from error
-    return asset.to(device)
+    return asset.to(device).eval()

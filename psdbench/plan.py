@@ -44,6 +44,7 @@ def make_plan(config: RunConfig) -> Plan:
     seeds = seed_list(config.seeds)
     params = {name: resolve_params(name, config.tables.get(name, {})) for name in methods}
     protocol = _protocol(config)
+    _check_representation(protocol, config.tables.get("optimize", {}))
     lora = registry.lora_ref(place, protocol.prior) if place else None
     _check_reward(params, protocol)
     plugins = {name: registry.plugin_ref(name) for name in methods}
@@ -127,6 +128,26 @@ def _reward(config: RunConfig) -> str | None:
     if config.reward is None:
         return f"{registry.REWARD}_{registry.WORLD}" if config.prior == registry.WORLD else None
     return None if config.reward == "none" else registry.metric_id(config.reward, config.prior)
+
+
+def _check_representation(protocol: Protocol, given: Mapping[str, Any]) -> None:
+    """Refuse shared options that the representation has no use for: they would be set and change nothing."""
+    from psdbench.representations import PENALTIES
+
+    name, optimize = protocol.representation, protocol.optimize
+    cls = registry.representation_class(name)
+    for rate in ("density_learning_rate", "colour_learning_rate"):
+        if cls.own_rates and rate in given:
+            raise UsageError(
+                f"optimize.{rate} is of voxels, and '{name}' has rates of its own",
+                f"set those of {name}: see psdbench list representations",
+            )
+    for penalty in sorted(PENALTIES.keys() - cls.penalties):
+        if getattr(optimize, f"{penalty}_weight"):
+            raise UsageError(
+                f"optimize.{penalty}_weight means nothing for '{name}'",
+                f"leave it out; {name} knows {', '.join(sorted(cls.penalties))}",
+            )
 
 
 def _check_reward(params: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> None:
