@@ -22,6 +22,7 @@ from psdbench.ramps import check_schedules
 __all__ = [
     "CameraConfig",
     "EvaluateConfig",
+    "InitRef",
     "JobSpec",
     "LoraRef",
     "OptimizeConfig",
@@ -185,6 +186,14 @@ class ScorerRef:
 
 
 @dataclass(frozen=True)
+class InitRef:
+    """Which mesh, point cloud or splats an asset starts from: the sha256 of the file, and where it lies."""
+
+    sha256: str
+    file: str = field(default="", metadata=_NOT_IDENTITY)
+
+
+@dataclass(frozen=True)
 class Protocol:
     """Everything of a job but prompt, method, finetuning and seed. Only jobs of one protocol are compared."""
 
@@ -197,6 +206,8 @@ class Protocol:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     negative_prompt: str = ""
     """what the lower branch of classifier-free guidance is conditioned on"""
+    init: InitRef | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    """what the representation starts from in place of its own first content"""
     device: str = "cpu"
     """cpu or cuda: their sums round differently, so their results are not mixed"""
     protocol_version: int = PROTOCOL_VERSION

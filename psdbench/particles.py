@@ -52,6 +52,10 @@ class Particle:
         asset = registry.make_representation(
             protocol.representation, protocol.representation_params, generator
         )
+        if protocol.init:
+            from psdbench.export.read_shape import read_init
+
+            asset.start_from(read_init(protocol.init), generator)
         asset = asset.to(device)
         betas = (config.adam_beta1, config.adam_beta2)
         adam = torch.optim.Adam(asset.parameter_groups(config), betas=betas, fused=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from psdbench import registry
-from psdbench.config import JobSpec, Protocol
+from psdbench.config import InitRef, JobSpec, Protocol
 from psdbench.errors import EnvironmentProblem, UsageError, unknown
 from psdbench.prompts import STDIN, PromptSet, check_world, read_prompts
 from psdbench.settings import RunConfig, parse_budget, seed_list, table_class
@@ -113,8 +113,17 @@ def _protocol(config: RunConfig) -> Protocol:
         cameras=build(table_class("cameras"), tables["cameras"], "cameras"),
         evaluate=build(table_class("evaluate"), tables["evaluate"], "evaluate"),
         negative_prompt=config.negative_prompt,
+        init=_init(config.init),
         device=device_of(config),
     )
+
+
+def _init(place: str | None) -> InitRef | None:
+    if place is None:
+        return None
+    from psdbench.export.read_shape import init_ref
+
+    return init_ref(place)
 
 
 def _optimizer_options(config: RunConfig) -> dict[str, Any]:

@@ -188,7 +188,9 @@ class Gaussians(Representation):
         if wanted and int(self.age) % self.config.densify_every == 0:
             change_structure(self, adam, streams["structure"])
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any
+    ) -> None:
         """Take the number of Gaussians from the stored tensors, if they agree on one."""
         own = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         lists = {name: tensor for name, tensor in own.items() if tensor.dim()}
@@ -196,4 +198,4 @@ class Gaussians(Representation):
         if len(counts) == 1:
             for tensor in lists.values():
                 tensor.data = tensor.data.new_empty(*counts, *tensor.shape[1:])
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *rest, **named)

@@ -40,7 +40,18 @@ def test_help_takes_less_than_three_tenths_of_cpu_time() -> None:
 
 def test_every_command_says_what_it_does(program: Callable) -> None:
     text = program("--help").out
-    for command in ("run", "plan", "score", "report", "list", "finetune", "tune", "doctor", "world"):
+    for command in (
+        "run",
+        "plan",
+        "score",
+        "report",
+        "list",
+        "finetune",
+        "tune",
+        "export",
+        "doctor",
+        "world",
+    ):
         assert f" {command} " in text
     assert "Example: psdbench run --methods" in text
     assert "Exit codes: 0 all good" in text
