@@ -72,15 +72,14 @@ def corners(points: Tensor, level: Level) -> tuple[Tensor, Tensor]:
     n = level.resolution
     places = ((points + 1) * (n / 2)).clamp(0, n)
     low = places.floor().clamp(max=n - 1)
-    places, index = (places - low).unbind(-1), low.long().unbind(-1)
+    index, parts = low.long().unbind(-1), (places - low).unbind(-1)
     strides = ((n + 1) ** 2, n + 1, 1) if level.dense else PRIMES
     sides = [(i * stride, (i + 1) * stride) for i, stride in zip(index, strides, strict=True)]
-    shares = [(1 - place, place) for place in places]
+    shares = [(1 - part, part) for part in parts]
     rows, weights = [], []
     for corner in range(8):
         (x, y, z), (u, v, w) = (
-            [axis[corner >> bit & 1] for axis, bit in zip(parts, (0, 1, 2), strict=True)]
-            for parts in (sides, shares)
+            [axis[corner >> bit & 1] for bit, axis in enumerate(axes)] for axes in (sides, shares)
         )
         rows.append(x + y + z if level.dense else (x ^ y ^ z) % level.rows)
         weights.append(u * v * w)
