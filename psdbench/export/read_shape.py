@@ -117,7 +117,8 @@ def _on_surface(
     shares = generator.dirichlet((1, 1, 1), count)[:, :, None]
     points = (shares * mesh.vertices[faces]).sum(1)
     uv, material = getattr(mesh.visual, "uv", None), getattr(mesh.visual, "material", None)
-    if uv is not None and getattr(material, "baseColorTexture", getattr(material, "image", None)) is not None:
+    picture = getattr(material, "baseColorTexture", getattr(material, "image", None))
+    if uv is not None and material is not None and picture is not None:
         colours = material.to_color((shares * uv[faces]).sum(1))
         return points, np.asarray(colours)[:, :3] / 255
     return points, (shares * _vertex_colours(mesh, linear)[faces]).sum(1)
