@@ -17,11 +17,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 from psdbench.cameras import CameraConfig
+from psdbench.ramps import check_schedules
 
 __all__ = [
     "CameraConfig",
     "EvaluateConfig",
     "ForeignRef",
+    "InitRef",
     "JobSpec",
     "LoraRef",
     "OptimizeConfig",
@@ -61,11 +63,11 @@ class OptimizeConfig:
     views: int = 1
     """cameras per step, drawn stratified over the circle"""
     size: int = 64
-    """side of a training render, pixels; the prior's native size"""
+    """side of the picture that the prior is given, pixels: its native size, and that of a training render"""
     density_learning_rate: float = 0.2
-    """Adam's step for the density or geometry parameters, at the start"""
+    """Adam's step for the density of voxels, at the start; other representations have rates of their own"""
     colour_learning_rate: float = 0.1
-    """Adam's step for the colour parameters, at the start"""
+    """Adam's step for the colours of voxels, at the start"""
     learning_rate_end: float = 0.1
     """Adam's last step as a share of its first, a cosine between them; 1 keeps it constant"""
     adam_beta1: float = 0.9
@@ -91,6 +93,14 @@ class OptimizeConfig:
     """weight of the penalty on opacities that are neither 0 nor 1"""
     smoothness_weight: float = 0.0
     """weight of the total variation of the density"""
+    orientation_weight: float = field(default=0.0, metadata=_UNLESS_DEFAULT)
+    """weight of the penalty on normals that face away from the camera"""
+    depth_variance_weight: float = field(default=0.0, metadata=_UNLESS_DEFAULT)
+    """weight of the variance of the depth in opaque pixels, world units squared (draws density into a surface)"""
+    penalty_schedule: tuple[str, ...] = field(default=(), metadata=_UNLESS_DEFAULT)
+    """factors of these weights over the run, linear between points NAME@PROGRESS:FACTOR, such as entropy@0.5:0"""
+    size_schedule: tuple[str, ...] = field(default=(), metadata=_UNLESS_DEFAULT)
+    """sides of the render over the run as PROGRESS:SIDE, such as 0:32,0.3:64; enlarged to `size` for the prior"""
     grad_norm: Literal["none", "unit", "clip"] = field(default="none", metadata=_UNLESS_DEFAULT)
     """scale of a method's gradient G on the latents: its own, a root mean square of 1, or at most grad_clip"""
     grad_clip: float = field(default=1.0, metadata={"identity": lambda config: config.grad_norm == "clip"})
@@ -121,6 +131,10 @@ class OptimizeConfig:
             0 < times[0] <= min(times[1:]) and max(times[1:]) <= 1,
             "need 0 < timestep_min <= timestep_max_end, timestep_max_start <= 1",
         )
+        weights = {
+            f.name.removesuffix("_weight") for f in dataclasses.fields(self) if f.name.endswith("_weight")
+        }
+        check_schedules(self.penalty_schedule, weights, self.size_schedule, self.size)
 
 
 @dataclass(frozen=True)
@@ -195,6 +209,14 @@ class ForeignRef:
 
 
 @dataclass(frozen=True)
+class InitRef:
+    """Which mesh, point cloud or splats an asset starts from: the sha256 of the file, and where it lies."""
+
+    sha256: str
+    file: str = field(default="", metadata=_NOT_IDENTITY)
+
+
+@dataclass(frozen=True)
 class Protocol:
     """Everything of a job but prompt, method, finetuning and seed. Only jobs of one protocol are compared."""
 
@@ -207,6 +229,8 @@ class Protocol:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     negative_prompt: str = ""
     """what the lower branch of classifier-free guidance is conditioned on"""
+    init: InitRef | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    """what the representation starts from in place of its own first content"""
     device: str = "cpu"
     """cpu or cuda: their sums round differently, so their results are not mixed"""
     protocol_version: int = PROTOCOL_VERSION

@@ -30,6 +30,7 @@ from psdbench.errors import Diverged, Interrupted, UsageError
 from psdbench.gradient_scale import scale_gradient
 from psdbench.guidance import Method, Setting, Step
 from psdbench.particles import Particle
+from psdbench.ramps import side
 from psdbench.schedules import TimestepSchedule
 from psdbench.stopwatch import Stopwatch
 from psdbench.store import atomic
@@ -38,7 +39,7 @@ from psdbench.trace import TRACE, TraceRow, from_tensor, to_tensor, write_trace
 
 if TYPE_CHECKING:
     from psdbench.priors import Prior
-    from psdbench.representations import Representation
+    from psdbench.representations import Render, Representation
     from psdbench.scorers import Scorer
 
 
@@ -152,9 +153,9 @@ class Optimisation:
         cameras = sample_cameras(self.streams["cameras"], config.views, poses, self.prior.views)
         background = draw_backgrounds(self.streams["background"], config.views).to(self.prior.device)
         lap("rest")
-        render = particle.asset.render(cameras.to(self.prior.device), config.size, background)
+        render = self._render(particle.asset, cameras, background, progress)
         lap("render")
-        latents = self.prior.encode(render.rgb)
+        latents = self.prior.encode(render.picture(config.size))
         lap("encode")
         step = self._method_step(latents.detach(), cameras, progress)
         gradient = self.method.gradient(step).detach().float()
@@ -168,6 +169,7 @@ class Optimisation:
         lap("backward")
         particle.set_learning_rates(progress, config.learning_rate_end)
         particle.adam.step()
+        particle.asset.end_step(particle.adam, progress, self.streams)
         lap("adam")
         loss = self._finite(0.5 * gradient.square().sum() / config.views + penalty, "the loss")
         opacity, forwards = float(render.opacity.detach().mean()), self.prior.counters.denoiser_forwards
@@ -177,6 +179,14 @@ class Optimisation:
         self.trace.append(row)
         lap("rest")
         return row
+
+    def _render(self, asset: Representation, cameras: Cameras, background: Tensor, progress: float) -> Render:
+        """The training render of this moment's side, with what its penalties need."""
+        config = self.spec.protocol.optimize
+        asset.begin_step(progress)
+        size = side(config.size_schedule, config.size, progress)
+        surface = asset.needs_surface(progress, config)
+        return asset.render(cameras.to(self.prior.device), size, background, surface)
 
     def _next_particle(self) -> Particle:
         """Whose turn it is: in every N steps each particle has one, in an order that is drawn.

@@ -52,6 +52,10 @@ class Particle:
         asset = registry.make_representation(
             protocol.representation, protocol.representation_params, generator
         )
+        if protocol.init:
+            from psdbench.export.read_shape import read_init
+
+            asset.start_from(read_init(protocol.init), generator)
         asset = asset.to(device)
         betas = (config.adam_beta1, config.adam_beta2)
         adam = torch.optim.Adam(asset.parameter_groups(config), betas=betas, fused=True)
@@ -106,4 +110,4 @@ def load_asset(spec: JobSpec, path: Path, device: torch.device | str = "cpu") ->
         asset.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
         raise CorruptResult(f"{path} is not this job's asset: {error}", "remove it and run again") from error
-    return asset.to(device)
+    return asset.to(device).eval()

@@ -36,7 +36,7 @@ class Canvas(Representation):
         super().__init__()
         self.picture = nn.Parameter(0.05 * torch.randn(3, SIZE, SIZE, generator=generator))
 
-    def render(self, cameras: Cameras, size: int, background: Tensor) -> Render:
+    def render(self, cameras: Cameras, size: int, background: Tensor, surface: bool = False) -> Render:
         views = len(cameras)
         opacity = torch.ones(views, 1, size, size)
         return Render(self.picture.expand(views, -1, -1, -1), opacity, 0 * opacity)

@@ -22,6 +22,7 @@ def run(
     seeds: o.Seeds = None,
     prior: o.Prior = None,
     representation: o.Representation = None,
+    init: o.Init = None,
     steps: o.Steps = None,
     budget: o.Budget = None,
     grad_norm: o.GradNorm = None,
