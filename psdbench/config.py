@@ -100,7 +100,8 @@ class OptimizeConfig:
     penalty_schedule: tuple[str, ...] = field(default=(), metadata=_UNLESS_DEFAULT)
     """factors of these weights over the run, linear between points NAME@PROGRESS:FACTOR, such as entropy@0.5:0"""
     size_schedule: tuple[str, ...] = field(default=(), metadata=_UNLESS_DEFAULT)
-    """sides of the render over the run as PROGRESS:SIDE, such as 0:32,0.3:64; enlarged to `size` for the prior"""
+    """sides of the render over the run as PROGRESS:SIDE, such as 0:32,0.3:64, at most `size`, to which they are
+    enlarged for the prior"""
     grad_norm: Literal["none", "unit", "clip"] = field(default="none", metadata=_UNLESS_DEFAULT)
     """scale of a method's gradient G on the latents: its own, a root mean square of 1, or at most grad_clip"""
     grad_clip: float = field(default=1.0, metadata={"identity": lambda config: config.grad_norm == "clip"})
@@ -134,7 +135,7 @@ class OptimizeConfig:
         weights = {
             f.name.removesuffix("_weight") for f in dataclasses.fields(self) if f.name.endswith("_weight")
         }
-        check_schedules(self.penalty_schedule, weights, self.size_schedule, self.size)
+        check_schedules(self.penalty_schedule, weights, self.size_schedule)
 
 
 @dataclass(frozen=True)

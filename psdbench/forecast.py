@@ -149,7 +149,7 @@ def _disk_mb(left: Sequence[JobSpec], workers: int) -> float:
         protocol.representation, protocol.representation_params, torch.Generator()
     )
     bytes_each = sum(t.numel() * t.element_size() for t in asset.state_dict().values())
-    asset_mb = protocol.optimize.particles * bytes_each / 2**20
+    asset_mb = protocol.optimize.particles * asset.growth * bytes_each / 2**20
     return len(left) * (asset_mb + RENDERS_MB) + workers * 9 * asset_mb
 
 

@@ -33,9 +33,12 @@ def factor_point(text: str) -> tuple[str, float, float]:
 
 
 def side(points: Sequence[str], size: int, progress: float) -> int:
-    """The side of a training render at a progress in [0, 1], of points ``PROGRESS:SIDE``; `size` before any."""
+    """The side of a training render at a progress in [0, 1], of points ``PROGRESS:SIDE``.
+
+    It is `size` before any of them, and never more: what is rendered is enlarged for the prior, not reduced.
+    """
     reached = [point for point in map(side_point, points) if point[0] <= progress]
-    return max(reached)[1] if reached else size
+    return min(size, max(reached)[1]) if reached else size
 
 
 def side_point(text: str) -> tuple[float, int]:
@@ -50,11 +53,10 @@ def side_point(text: str) -> tuple[float, int]:
     return point
 
 
-def check_schedules(factors: Sequence[str], names: Collection[str], sides: Sequence[str], size: int) -> None:
-    """Raise ValueError for a point that cannot be read, a penalty not in `names`, or a side larger than `size`."""
+def check_schedules(factors: Sequence[str], names: Collection[str], sides: Sequence[str]) -> None:
+    """Raise ValueError for a point that cannot be read, or a penalty not in `names`."""
     for name, _, _ in map(factor_point, factors):
         if name not in names:
             raise ValueError(f"penalty_schedule names '{name}', none of {', '.join(sorted(names))}")
-    for _, side in map(side_point, sides):
-        if side > size:
-            raise ValueError(f"size_schedule has {side}, more than the size of {size}")
+    for point in sides:
+        side_point(point)

@@ -46,13 +46,26 @@ class RepresentationEntry:
     summary: str
 
 
+_PLACE = "psdbench.representations"
 REPRESENTATIONS = {
-    cls.lower(): RepresentationEntry(f"psdbench.representations.{cls.lower()}", cls, f"{cls}Config", summary)
-    for cls, summary in {
-        "Voxels": "a grid of density and colour, volume-rendered in plain torch",
-        "HashGrid": "a NeRF: hash encoding and a small network, volume-rendered in plain torch",
-        "Gaussians": "3D Gaussian splats; by gsplat on CUDA if it is installed, else in plain torch",
-    }.items()
+    "voxels": RepresentationEntry(
+        f"{_PLACE}.voxels",
+        "Voxels",
+        "VoxelsConfig",
+        "a grid of density and colour, volume-rendered in plain torch",
+    ),
+    "hashgrid": RepresentationEntry(
+        f"{_PLACE}.hashgrid",
+        "HashGrid",
+        "HashGridConfig",
+        "a NeRF: hash encoding and a small network, volume-rendered in plain torch",
+    ),
+    "gaussians": RepresentationEntry(
+        f"{_PLACE}.gaussians",
+        "Gaussians",
+        "GaussiansConfig",
+        "3D Gaussian splats; by gsplat on CUDA if it is installed, else in plain torch",
+    ),
 }
 
 SHARED_TABLES = ("optimize", "cameras", "evaluate")

@@ -1,4 +1,4 @@
-"""`psdbench export`: the asset of a finished job as a file that other programs read."""
+"""`psdbench export`: the assets of finished jobs as files that other programs read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from psdbench.cli.output import say
+from psdbench.errors import UsageError
+from psdbench.export import MESH_LEVEL, MESH_RESOLUTION
 
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
@@ -24,45 +26,71 @@ class Format(StrEnum):
 
 
 def export(
-    job: Annotated[Path, typer.Argument(help="The folder of a finished job.", show_default=False)],
+    jobs: Annotated[list[Path], typer.Argument(help="Folders of finished jobs.", show_default=False)],
     format: Annotated[
         Format, typer.Option("--format", "-f", help="glb: mesh; ply: splats of gaussians, else mesh; mp4.")
     ] = Format.glb,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write. [JOB/asset.FORMAT]", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write, for one job. [JOB/asset.FORMAT]", show_default=False
+        ),
     ] = None,
-    resolution: Annotated[int, typer.Option(help="Cells along an edge for the mesh.", min=8, max=1024)] = 96,
-    level: Annotated[float, typer.Option(help="Extinction per world unit at the mesh's surface.")] = 10.0,
+    resolution: Annotated[
+        int, typer.Option(help="Cells along an edge of the cube, for a mesh.", min=8, max=1024)
+    ] = MESH_RESOLUTION,
+    level: Annotated[
+        float, typer.Option(help="Extinction per world unit at the surface, for a mesh.")
+    ] = MESH_LEVEL,
+    size: Annotated[int, typer.Option(help="Side of a frame in pixels, for mp4.", min=16, max=2048)] = 256,
 ) -> None:
-    """Write the asset of a finished job as a mesh with vertex colours, as splats, or as a turntable video.
+    """Write assets as meshes with vertex colours, as splats, or as turntable videos of any size.
 
     Example:  psdbench export results/mine/jobs/sds--a-red-cube--s0--1f3a9c02 --format glb
     """
+    if out and len(jobs) > 1:
+        raise UsageError(f"--out is one file, and there are {len(jobs)} jobs", "leave --out away")
+    for job in jobs:
+        spec, asset = _read(job)
+        path = out or job / f"asset.{format.value}"
+        if format is Format.mp4:
+            _write_video(path, spec, asset, size)
+        else:
+            _write_shape(path, asset, format, resolution, level)
+        say(f"{path}: {path.stat().st_size / 2**20:.1f} MB")
+        print(path)
+
+
+def _read(job: Path) -> tuple[JobSpec, Representation]:
+    """A job and its asset; UsageError for what is no finished job of psdbench's own."""
     from psdbench.particles import ASSET, load_asset
-    from psdbench.store.run import read_job
+    from psdbench.store.run import JOB, read_job
 
+    if not (job / JOB).is_file():
+        raise UsageError(f"{job} is not the folder of a job", "give one or more of RUN/jobs/*")
     spec = read_job(job)
-    asset = load_asset(spec, job / ASSET)
-    path = out or job / f"asset.{format.value}"
-    write(path, asset, spec, format, resolution, level)
-    say(f"{path}: {path.stat().st_size / 2**20:.1f} MB")
-    print(path)
+    if spec.foreign:
+        raise UsageError(f"{job} has renders only, made elsewhere", "export from the program that made them")
+    if not (job / ASSET).is_file():
+        raise UsageError(f"{job} is not finished: it has no {ASSET}", "finish it with psdbench run")
+    return spec, load_asset(spec, job / ASSET)
 
 
-def write(
-    path: Path, asset: Representation, spec: JobSpec, format: Format, resolution: int, level: float
-) -> None:
-    """Write the file; UsageError where the asset has no surface at that level."""
+def _write_video(path: Path, spec: JobSpec, asset: Representation, size: int) -> None:
+    """The turntable of the job folder, rendered at that size where the folder's is enlarged."""
+    from psdbench.export.turntable import write_turntable
+
+    protocol = spec.protocol
+    frames = protocol.evaluate.turntable_frames
+    write_turntable(path, asset, protocol.cameras, size=size, frames=frames, scale=1)
+
+
+def _write_shape(path: Path, asset: Representation, format: Format, resolution: int, level: float) -> None:
     from psdbench.export.mesh import extract_mesh, write_glb, write_ply
     from psdbench.export.splats import write_splats
-    from psdbench.export.turntable import write_turntable
     from psdbench.representations.gaussians import Gaussians
 
-    if format is Format.mp4:
-        evaluate = spec.protocol.evaluate
-        frames, scale = evaluate.turntable_frames, evaluate.turntable_scale
-        write_turntable(path, asset, spec.protocol.cameras, size=evaluate.size, frames=frames, scale=scale)
-    elif format is Format.ply and isinstance(asset, Gaussians):
+    if format is Format.ply and isinstance(asset, Gaussians):
         write_splats(path, asset)
     else:
         mesh = extract_mesh(asset, resolution, level)

@@ -88,10 +88,12 @@ def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:
     import os
     import platform
     from importlib.metadata import version
+    from importlib.util import find_spec
 
     from psdbench.config import stored
 
-    packages = ("psdbench", "torch", "diffusers", "transformers", "peft", "numpy")
+    packages = ["psdbench", "torch", "diffusers", "transformers", "peft", "numpy"]
+    packages += [name for name in ("gsplat",) if find_spec(name)]  # draws gaussians on CUDA where it is there
     return {
         "options": stored(settings),
         "protocol": plan.protocol.hash,

@@ -14,17 +14,15 @@ import numpy as np
 import torch
 
 from psdbench.errors import EnvironmentProblem, UsageError
+from psdbench.export import MESH_LEVEL, MESH_RESOLUTION
 from psdbench.store import atomic
 
 if TYPE_CHECKING:
     from psdbench.representations import Representation
 
 INSTALL = "install them: pip install 'psdbench[mesh]'"
-LEVEL = 10.0
-"""extinction per world unit at the surface: a third of the light stops within 0.04 units, a voxel"""
-RESOLUTION = 96
-"""cells along an edge of the cube for marching cubes"""
 BATCH = 2**16
+"""points that an asset is asked for at a time"""
 TO_GLTF = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=float)
 """our axes to glTF's: x = y, y = z, z = x, a rotation"""
 
@@ -42,7 +40,9 @@ def need(*packages: str) -> list[Any]:
 
 
 @torch.no_grad()
-def extract_mesh(asset: Representation, resolution: int = RESOLUTION, level: float = LEVEL) -> Any:
+def extract_mesh(
+    asset: Representation, resolution: int = MESH_RESOLUTION, level: float = MESH_LEVEL
+) -> Any:
     """The asset's surface as a trimesh.Trimesh in our axes, with sRGB vertex colours.
 
     Raises UsageError when the extinction does not reach the level anywhere.

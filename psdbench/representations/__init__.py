@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from psdbench.cameras import Cameras
 from psdbench.config import OptimizeConfig
-from psdbench.errors import UsageError
 from psdbench.representations.penalties import PENALTIES, wanted_penalties, weighted_penalties
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from psdbench.streams import Streams
 
 __all__ = ["PENALTIES", "Render", "Representation", "Surface", "over"]
-
-EXPORTABLE = "use one of those that psdbench list representations shows"
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,18 @@ class Representation(nn.Module, ABC):
     def parameter_groups(self, config: OptimizeConfig) -> list[dict[str, Any]]:
         """Adam's parameter groups with their learning rates."""
 
+    @abstractmethod
     def sample(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Extinction per world unit [M] and colours [M, 3] in [0, 1] at points [M, 3] in the cube."""
-        raise UsageError(f"{type(self).__name__} has no density in space", EXPORTABLE)
 
+    @abstractmethod
     def start_from(self, shape: Shape, generator: torch.Generator) -> None:
         """Take over a given shape in place of the first content; `generator` draws what is left open."""
-        raise UsageError(f"{type(self).__name__} cannot start from a shape", EXPORTABLE)
+
+    @property
+    def growth(self) -> float:
+        """How many times as many parameters as at first it may have in the end."""
+        return 1.0
 
     def variation(self) -> Tensor:
         """Total variation of the geometry: a scalar, 0 where it is constant. Only where `penalties` has smoothness."""

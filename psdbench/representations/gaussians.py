@@ -155,6 +155,11 @@ class Gaussians(Representation):
         self.colours.data = shape.colours[chosen].clamp(*COLOUR_RANGE).logit()
         self.pull, self.seen = self.pull[: len(chosen)], self.seen[: len(chosen)]
 
+    @property
+    def growth(self) -> float:
+        """Up to `max_count`."""
+        return self.config.max_count / self.config.count
+
     def _normals(self, rotations: Tensor, offsets: Tensor) -> Tensor:
         """The shortest axis of each, turned towards the cameras, [V, N, 3]."""
         shortest = self.log_scales.argmin(-1)[:, None, None].expand(-1, 3, 1)

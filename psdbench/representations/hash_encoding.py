@@ -68,7 +68,7 @@ class HashEncoding(nn.Module):
 
 
 def corners(points: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-    """Table rows and trilinear weights of the eight vertices around points [M, 3]: [8, M] each."""
+    """Table rows (int32) and trilinear weights of the eight vertices around points [M, 3]: [8, M] each."""
     n = level.resolution
     places = ((points + 1) * (n / 2)).clamp(0, n)
     low = places.floor().clamp(max=n - 1)
@@ -81,6 +81,7 @@ def corners(points: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         (x, y, z), (u, v, w) = (
             [axis[corner >> bit & 1] for bit, axis in enumerate(axes)] for axes in (sides, shares)
         )
-        rows.append(x + y + z if level.dense else (x ^ y ^ z) % level.rows)
+        row = x + y + z if level.dense else (x ^ y ^ z) % level.rows
+        rows.append((row + level.offset).int())  # half of the memory, which is what limits a render's size
         weights.append(u * v * w)
-    return torch.stack(rows) + level.offset, torch.stack(weights)
+    return torch.stack(rows), torch.stack(weights)

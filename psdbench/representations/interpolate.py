@@ -1,7 +1,7 @@
-"""Weighted sums of table rows: the gather of every grid, and its gradient, fast on CPUs and always the same bits.
+"""Weighted sums of table rows: the gather of every grid, and its gradient, fast and reproducible on CPUs.
 
 The gather is one `embedding_bag`, its gradient one `index_add_` a channel; on CPUs that is much faster than
-`grid_sample`, and unlike the gradient of plain indexing it adds in a fixed order.
+`grid_sample`, and there, unlike the gradient of plain indexing, it adds in a fixed order.
 """
 
 from __future__ import annotations
