@@ -56,9 +56,10 @@ class GaussiansConfig:
     """opacity below which one goes; 0.005 in 3DGS and 0.01 in DreamGaussian"""
     prune_scale: float = 0.5
     """standard deviation above which one goes, world units"""
-    position_learning_rate: float = 0.005
-    """Adam's step for the centres, world units, at the start; 0.001 in DreamGaussian"""
-    scale_learning_rate: float = 0.02
+    position_learning_rate: float = 0.0025
+    """Adam's step for the centres, world units, at the start; 0.001 in DreamGaussian, for longer runs. With 0.005, and
+    0.02 for the standard deviations, splats grew into hairs"""
+    scale_learning_rate: float = 0.01
     """Adam's step for the logarithms of the standard deviations, at the start; 0.005 in 3DGS"""
     rotation_learning_rate: float = 0.01
     """Adam's step for the quaternions, at the start; 0.005 in DreamGaussian"""

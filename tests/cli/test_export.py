@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import refusal
 
 SMALL = {
     "voxels": [],
@@ -60,6 +61,31 @@ def test_a_run_starts_from_a_file_and_knows_it_by_its_content(
     missing = program("run", *arguments, "--init", tmp_path / "ball.ply")
     assert missing.code == 2
     assert "no such file" in missing.err
+
+
+def test_several_jobs_become_videos_of_any_size(
+    program: Callable, small: list[object], tmp_path: Path
+) -> None:
+    import imageio_ffmpeg
+
+    small[small.index("--metrics") + 1] = "none"
+    program("run", *small, "--set", "evaluate.turntable_frames=3")
+    jobs = sorted((tmp_path / "run" / "jobs").iterdir())
+    done = program("export", *jobs, "--format", "mp4", "--size", 48)
+    assert (done.code, done.out.split()) == (0, [str(job / "asset.mp4") for job in jobs])
+    for job in jobs:
+        assert next(imageio_ffmpeg.read_frames(str(job / "asset.mp4")))["size"] == (48, 48)
+    assert "--out is one file" in refusal(program("export", *jobs, "--out", tmp_path / "one.mp4"))[0]
+
+
+def test_what_is_no_finished_job_is_refused(program: Callable, small: list[object], tmp_path: Path) -> None:
+    error, remedy = refusal(program("export", tmp_path))
+    assert "is not the folder of a job" in error
+    assert "RUN/jobs/*" in remedy
+    program("run", *options("voxels", small))
+    job = only_job(tmp_path / "run")
+    (job / "asset.safetensors").unlink()
+    assert "is not finished" in refusal(program("export", job))[0]
 
 
 def test_what_has_no_surface_is_said_in_one_line(
