@@ -30,7 +30,6 @@ from psdbench.errors import Diverged, Interrupted, UsageError
 from psdbench.gradient_scale import scale_gradient
 from psdbench.guidance import Method, Setting, Step
 from psdbench.particles import Particle
-from psdbench.ramps import side
 from psdbench.schedules import TimestepSchedule
 from psdbench.stopwatch import Stopwatch
 from psdbench.store import atomic
@@ -39,7 +38,7 @@ from psdbench.trace import TRACE, TraceRow, from_tensor, to_tensor, write_trace
 
 if TYPE_CHECKING:
     from psdbench.priors import Prior
-    from psdbench.representations import Render, Representation
+    from psdbench.representations import Representation
     from psdbench.scorers import Scorer
 
 
@@ -153,7 +152,7 @@ class Optimisation:
         cameras = sample_cameras(self.streams["cameras"], config.views, poses, self.prior.views)
         background = draw_backgrounds(self.streams["background"], config.views).to(self.prior.device)
         lap("rest")
-        render = self._render(particle.asset, cameras, background, progress)
+        render = particle.render(cameras.to(self.prior.device), background, progress, config)
         lap("render")
         latents = self.prior.encode(render.picture(config.size))
         lap("encode")
@@ -179,14 +178,6 @@ class Optimisation:
         self.trace.append(row)
         lap("rest")
         return row
-
-    def _render(self, asset: Representation, cameras: Cameras, background: Tensor, progress: float) -> Render:
-        """The training render of this moment's side, with what its penalties need."""
-        config = self.spec.protocol.optimize
-        asset.begin_step(progress)
-        size = side(config.size_schedule, config.size, progress)
-        surface = asset.needs_surface(progress, config)
-        return asset.render(cameras.to(self.prior.device), size, background, surface)
 
     def _next_particle(self) -> Particle:
         """Whose turn it is: in every N steps each particle has one, in an order that is drawn.

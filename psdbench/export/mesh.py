@@ -40,9 +40,7 @@ def need(*packages: str) -> list[Any]:
 
 
 @torch.no_grad()
-def extract_mesh(
-    asset: Representation, resolution: int = MESH_RESOLUTION, level: float = MESH_LEVEL
-) -> Any:
+def extract_mesh(asset: Representation, resolution: int = MESH_RESOLUTION, level: float = MESH_LEVEL) -> Any:
     """The asset's surface as a trimesh.Trimesh in our axes, with sRGB vertex colours.
 
     Raises UsageError when the extinction does not reach the level anywhere.
