@@ -46,14 +46,15 @@ class HashGridConfig:
     """width of the network's one hidden layer; 64 in Instant-NGP"""
     samples: int = 64
     """samples along an edge of the cube; a ray through its corners has 1.7 times as many"""
-    density_scale: float = 10.0
-    """extinction per world unit at a softplus output of 1"""
+    density_scale: float = 100.0
+    """extinction per world unit at a softplus output of 1; a field is smoother than a grid, and with the 10 of voxels
+    outlines stayed soft and faces were washed out in 300 steps"""
     blob_radius: float = 0.5
     """radius at which the first density has fallen to softplus(0), world units"""
-    blob_peak: float = 6.0
+    blob_peak: float = 12.0
     """density before the softplus at the centre of the blob; it falls linearly with the radius, and steeply enough
     for most of the cube to be empty"""
-    blob_floor: float = -6.0
+    blob_floor: float = -12.0
     """lowest density of the blob before the softplus"""
     first_levels: float = 3.0
     """levels that are there from the first step on; the others come in one after the other"""
@@ -68,9 +69,9 @@ class HashGridConfig:
     background: Literal["solid", "learned"] = "solid"
     """what training views see behind the object: the drawn solid colours, or, in place of those that are not
     white, a learned colour by direction; what is rendered afterwards stands over white in both cases"""
-    table_learning_rate: float = 0.05
+    table_learning_rate: float = 0.1
     """Adam's step for the table, at the start; 0.01 in Instant-NGP and threestudio, for runs of 10 000 steps"""
-    network_learning_rate: float = 0.01
+    network_learning_rate: float = 0.02
     """Adam's step for the network and the learned background, at the start; 0.001 in threestudio"""
 
     def __post_init__(self) -> None:
