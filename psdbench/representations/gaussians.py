@@ -20,7 +20,8 @@ from psdbench.config import OptimizeConfig
 from psdbench.representations import Render, Representation, Surface, over
 from psdbench.representations.densify import change_structure
 from psdbench.representations.shape import COLOUR_RANGE, Shape
-from psdbench.representations.splatting import STRONGEST, Blended, blend, rotation_matrices, spacing
+from psdbench.representations.splat_field import splat_field
+from psdbench.representations.splatting import Blended, blend, rotation_matrices, spacing
 
 if TYPE_CHECKING:
     from psdbench.streams import Streams
@@ -131,18 +132,10 @@ class Gaussians(Representation):
         )
 
     def sample(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """The field whose optical thickness through the middle of a round Gaussian gives its opacity."""
-        scales = self.log_scales.exp()
+        """The sum of the Gaussians, as in the contract."""
         turn = rotation_matrices(functional.normalize(self.rotations, dim=-1))
-        thickness = -torch.log1p(-self.opacities.sigmoid().clamp(max=STRONGEST))
-        peaks = thickness / (math.tau**0.5 * scales.log().mean(-1).exp())
-        found = []
-        for part in points.split(max(1, 2**22 // len(scales))):
-            local = torch.einsum("mnj,njk->mnk", part[:, None] - self.means, turn) / scales
-            found.append(peaks * torch.exp(-0.5 * local.square().sum(-1)))
-        shares = torch.cat(found)
-        extinction = shares.sum(1)
-        return extinction, (shares @ self.colours.sigmoid()) / extinction.clamp(min=1e-9)[:, None]
+        axes = turn * self.log_scales.exp()[:, None, :]
+        return splat_field(points, self.means, axes, self.opacities.sigmoid(), self.colours.sigmoid())
 
     @torch.no_grad()
     def start_from(self, shape: Shape, generator: torch.Generator) -> None:
