@@ -10,7 +10,7 @@ import typer
 
 from psdbench.cli.output import say
 from psdbench.errors import UsageError
-from psdbench.export import MESH_LEVEL, MESH_RESOLUTION
+from psdbench.export import MESH_RESOLUTION
 
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
@@ -40,8 +40,11 @@ def export(
         int, typer.Option(help="Cells along an edge of the cube, for a mesh.", min=8, max=1024)
     ] = MESH_RESOLUTION,
     level: Annotated[
-        float, typer.Option(help="Extinction per world unit at the surface, for a mesh.")
-    ] = MESH_LEVEL,
+        float | None,
+        typer.Option(
+            help="Extinction per world unit at a mesh's surface. [10; gaussians 2]", show_default=False
+        ),
+    ] = None,
     size: Annotated[int, typer.Option(help="Side of a frame in pixels, for mp4.", min=16, max=2048)] = 256,
 ) -> None:
     """Write assets as meshes with vertex colours, as splats, or as turntable videos of any size.
@@ -85,7 +88,9 @@ def _write_video(path: Path, spec: JobSpec, asset: Representation, size: int) ->
     write_turntable(path, asset, protocol.cameras, size=size, frames=frames, scale=1)
 
 
-def _write_shape(path: Path, asset: Representation, format: Format, resolution: int, level: float) -> None:
+def _write_shape(
+    path: Path, asset: Representation, format: Format, resolution: int, level: float | None
+) -> None:
     from psdbench.export.mesh import extract_mesh, write_glb, write_ply
     from psdbench.export.splats import write_splats
     from psdbench.representations.gaussians import Gaussians

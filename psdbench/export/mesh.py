@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from psdbench.errors import EnvironmentProblem, UsageError
-from psdbench.export import MESH_LEVEL, MESH_RESOLUTION
+from psdbench.export import MESH_RESOLUTION
 from psdbench.store import atomic
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def need(*packages: str) -> list[Any]:
 
 
 @torch.no_grad()
-def extract_mesh(asset: Representation, resolution: int = MESH_RESOLUTION, level: float = MESH_LEVEL) -> Any:
-    """The asset's surface as a trimesh.Trimesh in our axes, with sRGB vertex colours.
+def extract_mesh(asset: Representation, resolution: int = MESH_RESOLUTION, level: float | None = None) -> Any:
+    """The asset's surface as a trimesh.Trimesh in our axes, with sRGB vertex colours; at its own level by default.
 
     Raises UsageError when the extinction does not reach the level anywhere.
     """
     trimesh, measure = need("trimesh", "skimage.measure")
+    level = asset.mesh_level if level is None else level
     ticks = np.linspace(-1, 1, resolution + 1, dtype=np.float32)
     grid = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
     extinction, _ = _sampled(asset, grid)

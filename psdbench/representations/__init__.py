@@ -70,6 +70,8 @@ class Representation(nn.Module, ABC):
     """names of the penalties that mean something here; a plan refuses the others"""
     own_rates: ClassVar[bool] = False
     """whether its learning rates are parameters of its own, in place of the two of OptimizeConfig"""
+    mesh_level: ClassVar[float] = 10.0
+    """extinction per world unit at a mesh's surface: a third of the light stops within 0.04 units, a voxel"""
 
     @abstractmethod
     def render(self, cameras: Cameras, size: int, background: Tensor, surface: bool = False) -> Render:

@@ -121,10 +121,10 @@ def test_gaussians_have_a_surface_too() -> None:
         asset.log_scales.fill_(float(np.log(0.2)))
         asset.opacities.fill_(6.0)
         asset.colours.copy_(torch.tensor(RED).logit()[None])
-    mesh = extract_mesh(asset, resolution=32, level=5.0)
+    mesh = extract_mesh(asset, resolution=32)
     radii = np.linalg.norm(mesh.vertices, axis=1)
     peak = float(asset.sample(torch.zeros(1, 3))[0].detach())
-    assert radii.mean() == pytest.approx(0.2 * np.sqrt(2 * np.log(peak / 5.0)), abs=0.01)
+    assert radii.mean() == pytest.approx(0.2 * np.sqrt(2 * np.log(peak / asset.mesh_level)), abs=0.01)
     assert np.abs(np.asarray(mesh.visual.vertex_colors)[:, :3] / 255 - RED).max() < 0.01
 
 
