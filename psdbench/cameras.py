@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from psdbench.identity import UNLESS_DEFAULT
+
 OVERHEAD_ELEVATION = 60.0
 OVERHEAD = "overhead view"
 VIEW_NAMES = {
@@ -21,7 +23,6 @@ VIEW_NAMES = {
 }  # fmt: skip
 """how many ranges of azimuth have a name → the names, counter-clockwise from the front. Four are DreamFusion's
 (arXiv 2209.14988, section 3.2); they leave a cube's corner anywhere in the picture, so eight draw sharper edges"""
-_UNLESS_DEFAULT = {"identity": "unless default"}  # of later switches, as in psdbench.config
 VIEW_WORDS = (*dict.fromkeys((*VIEW_NAMES[8], *VIEW_NAMES[4])), OVERHEAD)
 
 
@@ -33,7 +34,7 @@ class CameraConfig:
     """nearest training distance from the origin, world units"""
     distance_max: float = 2.7
     """farthest training distance from the origin, world units"""
-    relative_distance: bool = field(default=False, metadata=_UNLESS_DEFAULT)
+    relative_distance: bool = field(default=False, metadata=UNLESS_DEFAULT)
     """training distances in units of 1/tan(fov/2), so that an object keeps its size in the picture (MVDream)"""
     elevation_min: float = 0.0
     """lowest training elevation, degrees"""
@@ -47,9 +48,9 @@ class CameraConfig:
     """highest elevation of an overhead view, degrees"""
     fov: float = 45.0
     """vertical field of view, degrees"""
-    fov_min: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    fov_min: float | None = field(default=None, metadata=UNLESS_DEFAULT)
     """narrowest field of view in training, degrees; with fov_max, else it is fov"""
-    fov_max: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    fov_max: float | None = field(default=None, metadata=UNLESS_DEFAULT)
     """widest field of view in training, degrees"""
     named_azimuths: int = 8
     """ranges of azimuth that a prompt tells apart: 4 (front, side, back: DreamFusion's), 8 (also left and right), or

@@ -1,4 +1,4 @@
-"""What determines a result: frozen dataclasses, and their identity as canonical JSON and sha256.
+"""What determines a result: frozen dataclasses, with their identity as canonical JSON and sha256.
 
 A job is prompt x method x seed under a protocol; the protocol is everything else. Fields marked as not part
 of the identity (where a folder lies on this machine, how often a checkpoint is written) change no result.
@@ -7,21 +7,19 @@ of the identity (where a folder lies on this machine, how often a checkpoint is 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import re
-import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from psdbench.cameras import CameraConfig
+from psdbench.identity import NOT_IDENTITY, UNLESS_DEFAULT, canonical_json, digest, identity, slug, stored
+from psdbench.ramps import check_schedules
 
 __all__ = [
     "CameraConfig",
     "EvaluateConfig",
     "ForeignRef",
+    "InitRef",
     "JobSpec",
     "LoraRef",
     "OptimizeConfig",
@@ -39,11 +37,6 @@ __all__ = [
 PROTOCOL_VERSION = 1
 """raised whenever the meaning of an unchanged configuration changes, so that old results are not mixed in"""
 
-SLUG_LENGTH = 40
-_NOT_IDENTITY: dict[str, Any] = {"identity": False}
-_UNLESS_DEFAULT: dict[str, Any] = {"identity": "unless default"}
-"""of switches that came later: while they have their default, results keep the ids they had without them"""
-
 
 @dataclass(frozen=True)
 class OptimizeConfig:
@@ -51,21 +44,21 @@ class OptimizeConfig:
 
     steps: int = 300
     """optimisation steps, one render set and one method gradient each; without effect under a budget"""
-    nfe: int | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    nfe: int | None = field(default=None, metadata=UNLESS_DEFAULT)
     """budget of denoiser forwards, each image counting: a job ends after the first step that reaches it"""
-    seconds: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    seconds: float | None = field(default=None, metadata=UNLESS_DEFAULT)
     """budget of optimisation time; another machine or another load gives other results"""
-    particles: int = field(default=1, metadata=_UNLESS_DEFAULT)
+    particles: int = field(default=1, metadata=UNLESS_DEFAULT)
     """assets of a job that share the method's state; each step moves one, so that each gets steps/particles of
     them, and the first is rendered and scored; ProlificDreamer has 1 or 4, with 25 000 steps for each"""
     views: int = 1
     """cameras per step, drawn stratified over the circle"""
     size: int = 64
-    """side of a training render, pixels; the prior's native size"""
+    """side of the picture that the prior is given, pixels: its native size, and that of a training render"""
     density_learning_rate: float = 0.2
-    """Adam's step for the density or geometry parameters, at the start"""
+    """Adam's step for the density of voxels, at the start; other representations have rates of their own"""
     colour_learning_rate: float = 0.1
-    """Adam's step for the colour parameters, at the start"""
+    """Adam's step for the colours of voxels, at the start"""
     learning_rate_end: float = 0.1
     """Adam's last step as a share of its first, a cosine between them; 1 keeps it constant"""
     adam_beta1: float = 0.9
@@ -78,11 +71,11 @@ class OptimizeConfig:
     """largest diffusion time at the first step, as a share of the prior's steps"""
     timestep_max_end: float = 0.7
     """largest diffusion time at the last step; in between it falls linearly"""
-    timestep_min_start: float | None = field(default=None, metadata=_UNLESS_DEFAULT)
+    timestep_min_start: float | None = field(default=None, metadata=UNLESS_DEFAULT)
     """smallest diffusion time at the first step, from which it falls to timestep_min; none: it does not"""
-    timestep_anneal: float = field(default=1.0, metadata=_UNLESS_DEFAULT)
+    timestep_anneal: float = field(default=1.0, metadata=UNLESS_DEFAULT)
     """share of the run after which both bounds stay where they end"""
-    perp_neg: float = field(default=0.0, metadata=_UNLESS_DEFAULT)
+    perp_neg: float = field(default=0.0, metadata=UNLESS_DEFAULT)
     """weight with which guidance repels the prompts of other views (Perp-Neg, arXiv 2304.04968), 0 for none;
     stable-dreamfusion has 2. Twice the denoiser forwards. Only in classifier-free guidance: CSD and NFSD have none"""
     opacity_weight: float = 0.1
@@ -91,7 +84,16 @@ class OptimizeConfig:
     """weight of the penalty on opacities that are neither 0 nor 1"""
     smoothness_weight: float = 0.0
     """weight of the total variation of the density"""
-    grad_norm: Literal["none", "unit", "clip"] = field(default="none", metadata=_UNLESS_DEFAULT)
+    orientation_weight: float = field(default=0.0, metadata=UNLESS_DEFAULT)
+    """weight of the penalty on normals that face away from the camera"""
+    depth_variance_weight: float = field(default=0.0, metadata=UNLESS_DEFAULT)
+    """weight of the variance of the depth in opaque pixels, world units squared (draws density into a surface)"""
+    penalty_schedule: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)
+    """factors of these weights over the run, linear between points NAME@PROGRESS:FACTOR, such as entropy@0.5:0"""
+    size_schedule: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)
+    """sides of the render over the run as PROGRESS:SIDE, such as 0:32,0.3:64, at most `size`, to which they are
+    enlarged for the prior"""
+    grad_norm: Literal["none", "unit", "clip"] = field(default="none", metadata=UNLESS_DEFAULT)
     """scale of a method's gradient G on the latents: its own, a root mean square of 1, or at most grad_clip"""
     grad_clip: float = field(default=1.0, metadata={"identity": lambda config: config.grad_norm == "clip"})
     """largest root mean square of G under grad_norm clip, else without effect; 1 is that of the noise itself"""
@@ -99,7 +101,7 @@ class OptimizeConfig:
     """a scene whose mean opacity stays below this share counts as empty"""
     empty_steps: int = 30
     """steps in a row with an empty scene after which the job ends as diverged"""
-    checkpoint_every: int = field(default=50, metadata=_NOT_IDENTITY)
+    checkpoint_every: int = field(default=50, metadata=NOT_IDENTITY)
     """steps between two checkpoints; a killed run loses at most so many"""
 
     def __post_init__(self) -> None:
@@ -121,6 +123,10 @@ class OptimizeConfig:
             0 < times[0] <= min(times[1:]) and max(times[1:]) <= 1,
             "need 0 < timestep_min <= timestep_max_end, timestep_max_start <= 1",
         )
+        weights = {
+            f.name.removesuffix("_weight") for f in dataclasses.fields(self) if f.name.endswith("_weight")
+        }
+        check_schedules(self.penalty_schedule, weights, self.size_schedule)
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ class PriorRef:
 
     name: str
     sha256: str
-    folder: str = field(default="", metadata=_NOT_IDENTITY)
+    folder: str = field(default="", metadata=NOT_IDENTITY)
     dtype: str = "float32"
     """number format of the model"""
 
@@ -156,11 +162,11 @@ class LoraRef:
     """Which reward-finetuned weights a job's prior carries; all but where they lie follows from their hash."""
 
     sha256: str
-    name: str = field(metadata=_NOT_IDENTITY)
+    name: str = field(metadata=NOT_IDENTITY)
     """as in its header, for people: ``draft``"""
-    reward: ScorerRef = field(metadata=_NOT_IDENTITY)
+    reward: ScorerRef = field(metadata=NOT_IDENTITY)
     """the scorer it was trained on"""
-    file: str = field(default="", metadata=_NOT_IDENTITY)
+    file: str = field(default="", metadata=NOT_IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ class PluginRef:
     """Where a method from outside comes from: the sha256 of its source, and the file on this machine."""
 
     sha256: str
-    file: str = field(default="", metadata=_NOT_IDENTITY)
+    file: str = field(default="", metadata=NOT_IDENTITY)
     """what --plugin named; empty for a method of an installed package"""
 
 
@@ -190,8 +196,16 @@ class ForeignRef:
     """how they lay in their folders: plain, gpteval3d, mate3d or threestudio"""
     oriented: bool = False
     """whether the first view is known to look at the front; then the protocol's rig says where the others stand"""
-    files: tuple[str, ...] = field(default=(), metadata=_NOT_IDENTITY)
+    files: tuple[str, ...] = field(default=(), metadata=NOT_IDENTITY)
     """where they lie on this machine"""
+
+
+@dataclass(frozen=True)
+class InitRef:
+    """Which mesh, point cloud or splats an asset starts from: the sha256 of the file, and where it lies."""
+
+    sha256: str
+    file: str = field(default="", metadata=NOT_IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -207,6 +221,8 @@ class Protocol:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     negative_prompt: str = ""
     """what the lower branch of classifier-free guidance is conditioned on"""
+    init: InitRef | None = field(default=None, metadata=UNLESS_DEFAULT)
+    """what the representation starts from in place of its own first content"""
     device: str = "cpu"
     """cpu or cuda: their sums round differently, so their results are not mixed"""
     protocol_version: int = PROTOCOL_VERSION
@@ -252,49 +268,6 @@ class JobSpec:
         """A name for people and file systems: ``psd--a-red-cube--s0--1f3a9c02``."""
         label = slug(self.label) if self.foreign else self.label
         return f"{label}--{slug(self.prompt)}--s{self.seed}--{self.id[:8]}"
-
-
-def slug(text: str) -> str:
-    """At most 40 characters of a-z, 0-9 and single hyphens; never empty, never a path."""
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_text)[:SLUG_LENGTH].strip("-") or "prompt"
-
-
-def identity(value: Any) -> Any:
-    """The JSON form of what determines a result: nested dataclasses as objects, without unmarked fields."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = (f for f in dataclasses.fields(value) if _counts(f, value))
-        return {f.name: identity(getattr(value, f.name)) for f in kept}
-    if isinstance(value, Mapping):
-        return {str(key): identity(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [identity(item) for item in value]
-    return value
-
-
-def _counts(field: dataclasses.Field[Any], owner: Any) -> bool:
-    """Whether a field of this object is part of its identity; a rule that is a function is asked of the object."""
-    rule = field.metadata.get("identity", True)
-    if callable(rule):
-        return bool(rule(owner))
-    return bool(rule) if rule != "unless default" else getattr(owner, field.name) != field.default
-
-
-def stored(value: Any) -> Any:
-    """The JSON form of all fields, also of those outside the identity, for files that are read back."""
-    return json.loads(json.dumps(dataclasses.asdict(value)))
-
-
-def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, floats by repr; NaN and infinity raise ValueError."""
-    return json.dumps(
-        identity(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-
-
-def digest(value: Any) -> str:
-    """sha256 (hex) of the canonical JSON of a value."""
-    return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()
 
 
 def _require(condition: bool, message: str) -> None:

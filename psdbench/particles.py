@@ -22,14 +22,16 @@ from torch import Tensor
 
 from psdbench import registry
 from psdbench.errors import CorruptResult
+from psdbench.ramps import side
 from psdbench.streams import Streams
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from psdbench.cameras import Cameras
     from psdbench.checkpoint import Checkpoint
-    from psdbench.config import JobSpec, Protocol
-    from psdbench.representations import Representation
+    from psdbench.config import JobSpec, OptimizeConfig, Protocol
+    from psdbench.representations import Render, Representation
 
 ASSET = "asset.safetensors"
 """of particle 0; the others' are `asset-1.safetensors` and so on"""
@@ -52,6 +54,10 @@ class Particle:
         asset = registry.make_representation(
             protocol.representation, protocol.representation_params, generator
         )
+        if protocol.init:
+            from psdbench.export.read_shape import read_init
+
+            asset.start_from(read_init(protocol.init), generator)
         asset = asset.to(device)
         betas = (config.adam_beta1, config.adam_beta2)
         adam = torch.optim.Adam(asset.parameter_groups(config), betas=betas, fused=True)
@@ -68,6 +74,12 @@ class Particle:
     def learning_rate(self) -> float:
         """Of the first parameter group, as last set."""
         return float(self.adam.param_groups[0]["lr"])
+
+    def render(self, cameras: Cameras, background: Tensor, progress: float, config: OptimizeConfig) -> Render:
+        """The training render of this moment: of the side that it has then, with what its penalties need."""
+        self.asset.begin_step(progress)
+        size = side(config.size_schedule, config.size, progress)
+        return self.asset.render(cameras, size, background, self.asset.needs_surface(progress, config))
 
     def set_learning_rates(self, progress: float, end: float) -> None:
         """Every group's rate by a cosine from its first value down to the share `end` of it, over the whole job.
@@ -106,4 +118,4 @@ def load_asset(spec: JobSpec, path: Path, device: torch.device | str = "cpu") ->
         asset.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
         raise CorruptResult(f"{path} is not this job's asset: {error}", "remove it and run again") from error
-    return asset.to(device)
+    return asset.to(device).eval()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from psdbench import registry, weights
-from psdbench.config import JobSpec, Protocol
+from psdbench.config import InitRef, JobSpec, Protocol
 from psdbench.errors import EnvironmentProblem, UsageError, unknown
 from psdbench.metrics import default_metrics, left_out, metric_id, require_weights, scorer_ref, weights_of
 from psdbench.prompts import STDIN, PromptSet, check_world, read_prompts
@@ -46,6 +46,7 @@ def make_plan(config: RunConfig) -> Plan:
     seeds = seed_list(config.seeds)
     params = {name: resolve_params(name, config.tables.get(name, {})) for name in methods}
     protocol = _protocol(config)
+    _check_representation(protocol, config.tables.get("optimize", {}))
     lora = registry.lora_ref(place, protocol.prior) if place else None
     _check_views(config, protocol)
     _check_reward(params, protocol)
@@ -118,8 +119,17 @@ def _protocol(config: RunConfig) -> Protocol:
         cameras=build(table_class("cameras"), tables["cameras"], "cameras"),
         evaluate=build(table_class("evaluate"), tables["evaluate"], "evaluate"),
         negative_prompt=config.negative_prompt,
+        init=_init(config.init),
         device=device_of(config),
     )
+
+
+def _init(place: str | None) -> InitRef | None:
+    if place is None:
+        return None
+    from psdbench.export.read_shape import init_ref
+
+    return init_ref(place)
 
 
 def _optimizer_options(config: RunConfig) -> dict[str, Any]:
@@ -152,6 +162,26 @@ def _check_views(config: RunConfig, protocol: Protocol) -> None:
             "optimize.perp_neg repels the names of other views, and prompts have no view words here",
             "leave it at 0, or set cameras.named_azimuths to 4",
         )
+
+
+def _check_representation(protocol: Protocol, given: Mapping[str, Any]) -> None:
+    """Refuse shared options that the representation has no use for: they would be set and change nothing."""
+    from psdbench.representations import PENALTIES
+
+    name, optimize = protocol.representation, protocol.optimize
+    cls = registry.representation_class(name)
+    for rate in ("density_learning_rate", "colour_learning_rate"):
+        if cls.own_rates and rate in given:
+            raise UsageError(
+                f"optimize.{rate} is of voxels, and '{name}' has rates of its own",
+                f"set those of {name}: see psdbench list representations",
+            )
+    for penalty in sorted(PENALTIES.keys() - cls.penalties):
+        if getattr(optimize, f"{penalty}_weight"):
+            raise UsageError(
+                f"optimize.{penalty}_weight means nothing for '{name}'",
+                f"leave it out; {name} knows {', '.join(sorted(cls.penalties))}",
+            )
 
 
 def _check_reward(params: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from psdbench.config import LoraRef, PluginRef, PriorRef
     from psdbench.priors import Prior
     from psdbench.priors.folder import Facts
+    from psdbench.representations import Representation
 
 METHODS_PACKAGE = "psdbench.methods"
 WORLD = "shapes"
@@ -45,12 +46,25 @@ class RepresentationEntry:
     summary: str
 
 
+_PLACE = "psdbench.representations"
 REPRESENTATIONS = {
     "voxels": RepresentationEntry(
-        "psdbench.representations.voxels",
+        f"{_PLACE}.voxels",
         "Voxels",
         "VoxelsConfig",
         "a grid of density and colour, volume-rendered in plain torch",
+    ),
+    "hashgrid": RepresentationEntry(
+        f"{_PLACE}.hashgrid",
+        "HashGrid",
+        "HashGridConfig",
+        "a NeRF: hash encoding and a small network, volume-rendered in plain torch",
+    ),
+    "gaussians": RepresentationEntry(
+        f"{_PLACE}.gaussians",
+        "Gaussians",
+        "GaussiansConfig",
+        "3D Gaussian splats; by gsplat on CUDA if it is installed, else in plain torch",
     ),
 }
 
@@ -154,10 +168,16 @@ def representation_config(name: str) -> type[Any]:
     return load(f"{entry.module}:{entry.config}")
 
 
+def representation_class(name: str) -> type[Representation]:
+    """The class of a representation."""
+    entry = representation(name)
+    return load(f"{entry.module}:{entry.cls}")  # type: ignore[no-any-return]
+
+
 def make_representation(name: str, params: dict[str, Any], generator: torch.Generator) -> Any:
     """A new asset; `generator` draws its first content."""
-    entry = representation(name)
-    return load(f"{entry.module}:{entry.cls}")(representation_config(name)(**params), generator)
+    cls: Any = representation_class(name)
+    return cls(representation_config(name)(**params), generator)
 
 
 def prior_folder(name: str) -> Path:

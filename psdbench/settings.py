@@ -34,6 +34,8 @@ class RunConfig:
     """how many (0, 1, 2 …), or a range such as 5-7"""
     prior: str = registry.WORLD
     representation: str = "voxels"
+    init: str | None = None
+    """a GLB or PLY file that the representation starts from"""
     steps: int | None = None
     budget: str | None = None
     """nfe=N or seconds=S, in place of steps"""

@@ -17,6 +17,14 @@ hypothesis.settings.register_profile("psdbench", deadline=None)
 hypothesis.settings.load_profile("psdbench")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--renew-trajectories",
+        action="store_true",
+        help="write the trajectories.json of these tests anew instead of comparing with it",
+    )
+
+
 def write_tiny_prior(folder: Path) -> Path:
     """A Stable-Diffusion-format folder: 16×16×8 latents, AutoencoderTiny of factor 4, all weights random."""
     from diffusers import AutoencoderTiny, UNet2DConditionModel

@@ -17,6 +17,7 @@ from psdbench.optimize import optimize
 from psdbench.priors.gaussian import GaussianPrior, GaussianScore
 from psdbench.registry import RepresentationEntry
 from psdbench.representations import Render, Representation
+from psdbench.representations.shape import Shape
 from psdbench.streams import Streams
 
 SIZE = 8
@@ -36,10 +37,16 @@ class Canvas(Representation):
         super().__init__()
         self.picture = nn.Parameter(0.05 * torch.randn(3, SIZE, SIZE, generator=generator))
 
-    def render(self, cameras: Cameras, size: int, background: Tensor) -> Render:
+    def render(self, cameras: Cameras, size: int, background: Tensor, surface: bool = False) -> Render:
         views = len(cameras)
         opacity = torch.ones(views, 1, size, size)
         return Render(self.picture.expand(views, -1, -1, -1), opacity, 0 * opacity)
+
+    def sample(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError("a picture is nowhere in space")
+
+    def start_from(self, shape: Shape, generator: torch.Generator) -> None:
+        raise NotImplementedError("a picture takes over no shape")
 
     def parameter_groups(self, config: OptimizeConfig) -> list[dict[str, Any]]:
         return [{"params": [self.picture], "lr": config.colour_learning_rate}]

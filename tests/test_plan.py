@@ -178,3 +178,18 @@ def test_forecast_learns_from_finished_jobs(options: dict[str, Any], tmp_path: P
     assert forecast(plan.jobs, tmp_path / "run", workers=2).seconds == pytest.approx(
         15 + (after.seconds - 15) / 2
     )
+
+
+def test_what_a_representation_has_no_use_for_is_refused(options: dict[str, Any]) -> None:
+    refused = {
+        "optimize.density_learning_rate=0.1": "rates of its own",
+        "optimize.colour_learning_rate=0.1": "rates of its own",
+        "optimize.smoothness_weight=1": "means nothing for 'gaussians'",
+        "optimize.orientation_weight=1": "means nothing for 'gaussians'",
+    }
+    for setting, reason in refused.items():
+        with pytest.raises(UsageError, match=reason):
+            make_plan(resolve({**options, "representation": "gaussians"}, None, [setting]))
+        make_plan(resolve(options, None, [setting]))
+    plan = make_plan(resolve({**options, "representation": "hashgrid"}, None, ["hashgrid.levels=3"]))
+    assert plan.protocol.representation_params["levels"] == 3

@@ -40,7 +40,7 @@ def doctor(prior: o.Prior = None, metrics: o.Metrics = None, json: o.Json = Fals
     from psdbench.registry import split_names
 
     asked = list(models(prior, split_names(metrics or [])))
-    checks = [check for group in (system, packages, compute, disk) for check in group()] + asked
+    checks = [check for group in (system, packages, extras, compute, disk) for check in group()] + asked
     failed = any(check.state == "missing" for check in checks)
     if json:
         print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
@@ -81,6 +81,22 @@ def packages() -> Iterator[Check]:
         old = low is not None and _numbers(found) < _numbers(low[1])
         remedy = f"pip install '{requirement}'" if old else ""
         yield Check(name, "missing" if old else "ok", found, remedy)
+
+
+def extras() -> Iterator[Check]:
+    """Packages that only some uses need, by the extras that bring them."""
+    from importlib.util import find_spec
+
+    uses = {
+        "mesh": ("export to GLB and PLY, --init", ("trimesh", "plyfile", "skimage")),
+        "gsplat": ("faster gaussians on CUDA", ("gsplat",)),
+        "tune": ("psdbench tune", ("optuna",)),
+    }
+    for extra, (use, modules) in uses.items():
+        absent = [module for module in modules if find_spec(module) is None]
+        finding = f"{use}: {'no ' + ', '.join(absent) if absent else 'installed'}"
+        remedy = f"pip install 'psdbench[{extra}]'" if absent else ""
+        yield Check(extra, "optional" if absent else "ok", finding, remedy)
 
 
 def compute() -> Iterator[Check]:

@@ -13,6 +13,7 @@ import typer
 
 from psdbench.cli.convert import app as convert
 from psdbench.cli.doctor import doctor
+from psdbench.cli.export import export
 from psdbench.cli.finetune import finetune
 from psdbench.cli.list import list_names
 from psdbench.cli.output import show_error
@@ -75,6 +76,7 @@ app.command("plan")(plan)
 app.command("score")(score)
 app.command("report")(report)
 app.command("list")(list_names)
+app.command("export")(export)
 app.command("finetune")(finetune)
 app.command("tune")(tune)
 app.command("prefetch")(prefetch)

@@ -31,6 +31,9 @@ Prior = Annotated[
     ),
 ]
 Representation = Annotated[str | None, _option("--representation", "What is optimised. [voxels]")]
+Init = Annotated[
+    str | None, _option("--init", "GLB or PLY file (mesh, points or splats) to start from.", metavar="FILE")
+]
 Steps = Annotated[int | None, _option("--steps", "Optimisation steps of a job. [300]")]
 Budget = Annotated[
     str | None,

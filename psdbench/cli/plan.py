@@ -15,6 +15,7 @@ def plan(
     seeds: o.Seeds = None,
     prior: o.Prior = None,
     representation: o.Representation = None,
+    init: o.Init = None,
     steps: o.Steps = None,
     budget: o.Budget = None,
     grad_norm: o.GradNorm = None,

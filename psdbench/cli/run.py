@@ -22,6 +22,7 @@ def run(
     seeds: o.Seeds = None,
     prior: o.Prior = None,
     representation: o.Representation = None,
+    init: o.Init = None,
     steps: o.Steps = None,
     budget: o.Budget = None,
     grad_norm: o.GradNorm = None,
@@ -95,10 +96,12 @@ def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:
     import os
     import platform
     from importlib.metadata import version
+    from importlib.util import find_spec
 
     from psdbench.config import stored
 
-    packages = ("psdbench", "torch", "diffusers", "transformers", "peft", "numpy")
+    packages = ["psdbench", "torch", "diffusers", "transformers", "peft", "numpy"]
+    packages += [name for name in ("gsplat",) if find_spec(name)]  # draws gaussians on CUDA where it is there
     return {
         "options": stored(settings),
         "protocol": plan.protocol.hash,

@@ -57,6 +57,7 @@ def tune(
     ] = None,
     prior: o.Prior = None,
     representation: o.Representation = None,
+    init: o.Init = None,
     steps: o.Steps = None,
     budget: o.Budget = None,
     grad_norm: o.GradNorm = None,

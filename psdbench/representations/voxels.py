@@ -2,8 +2,7 @@
 
 A ray is sampled where it crosses the planes of voxel centres that lie across its main axis, so that each
 sample stands for the same depth of voxels. On such a plane the trilinear interpolant of the grid needs four
-voxels instead of eight (as in the shear-warp of Lacroute & Levoy, SIGGRAPH 1994). The gather is one
-`embedding_bag`, its gradient one `index_add_` a channel: together much faster on CPUs than `grid_sample`.
+voxels instead of eight (as in the shear-warp of Lacroute & Levoy, SIGGRAPH 1994).
 """
 
 from __future__ import annotations
@@ -18,6 +17,9 @@ from torch.nn import functional
 from psdbench.cameras import Cameras
 from psdbench.config import OptimizeConfig
 from psdbench.representations import Render, Representation
+from psdbench.representations.interpolate import Interpolate
+from psdbench.representations.shape import COLOUR_RANGE, Shape
+from psdbench.representations.volume import RaySamples, blob, composite
 
 
 @dataclass(frozen=True)
@@ -67,24 +69,40 @@ class Voxels(Representation):
         n = config.resolution
         centres = (torch.arange(n) + 0.5) * (2 / n) - 1
         radius = torch.stack(torch.meshgrid(centres, centres, centres, indexing="ij")).norm(dim=0)
-        blob = config.blob_peak * (1 - radius / config.blob_radius)
-        self.density = nn.Parameter(blob.clamp(min=config.blob_floor))
+        first = blob(radius, config.blob_peak, config.blob_radius, config.blob_floor)
+        self.density = nn.Parameter(first)
         self.colour = nn.Parameter(config.colour_noise * torch.randn(n, n, n, 3, generator=generator))
 
-    def render(self, cameras: Cameras, size: int, background: Tensor) -> Render:
-        """Render size x size pixels over solid colours [V, 3] or [3] in [0, 1], all on the grid's device."""
+    def render(self, cameras: Cameras, size: int, background: Tensor, surface: bool = False) -> Render:
+        """As the contract says; the tensors of cameras and background are on the grid's device."""
         origins, directions = (rays.reshape(-1, 3) for rays in cameras.rays(size))
         samples = plane_samples(origins, directions, self.config.resolution)
-        table = torch.cat([self.density.view(-1, 1), self.colour.sigmoid().view(-1, 3)], dim=1)
-        values = Interpolate.apply(table, samples.voxels, samples.weights).view(4, *samples.lengths.shape)
+        columns = [self.density.view(-1, 1), self.colour.sigmoid().view(-1, 3)]
+        if surface:
+            columns.append(-torch.stack(torch.gradient(self.density), dim=-1).view(-1, 3))
+        table = torch.cat(columns, dim=1)
+        values = Interpolate.apply(table, samples.voxels, samples.weights).view(-1, *samples.lengths.shape)
         thickness = functional.softplus(values[0]) * (samples.lengths * self.config.density_scale)
-        stops = stopping(thickness)
-        colour, opacity = (stops * values[1:]).sum(-1), -torch.expm1(-thickness.sum(-1))
-        depth = (stops * samples.distances).detach().sum(-1) / opacity.detach().clamp(min=1e-6)
-        colour, opacity, depth = (_image(x, len(cameras), size) for x in (colour, opacity, depth))
-        rgb = colour + (1 - opacity) * background.expand(len(cameras), 3)[:, :, None, None]
-        rounding = (rgb.clamp(0, 1) - rgb).detach()  # a plain clamp would cut off gradients at white
-        return Render(rgb + rounding, opacity, depth)
+        normals = functional.normalize(values[4:], dim=0) if surface else None
+        return composite(
+            RaySamples(thickness, values[1:4], samples.distances, normals), cameras, size, background
+        )
+
+    def sample(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Trilinear interpolants, as in the contract."""
+        values = torch.cat([self.density[..., None], self.colour.sigmoid()], dim=-1).permute(3, 2, 1, 0)
+        found = functional.grid_sample(
+            values[None], points.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=False
+        ).view(4, -1)
+        return functional.softplus(found[0]) * self.config.density_scale, found[1:].t()
+
+    @torch.no_grad()
+    def start_from(self, shape: Shape, generator: torch.Generator) -> None:
+        """The solid of a shape: `blob_peak` inside, `blob_floor` outside, a straight line of four cells between."""
+        config, solid = self.config, shape.solid(self.config.resolution)
+        inside = (solid.depth() / 4 + 0.5).clamp(0, 1)
+        self.density.copy_(config.blob_floor + (config.blob_peak - config.blob_floor) * inside)
+        self.colour.copy_(solid.colours.clamp(*COLOUR_RANGE).logit())
 
     def variation(self) -> Tensor:
         """Sum of absolute differences of the density, before the softplus, between neighbouring voxels."""
@@ -96,29 +114,6 @@ class Voxels(Representation):
             {"params": [self.density], "lr": config.density_learning_rate},
             {"params": [self.colour], "lr": config.colour_learning_rate},
         ]
-
-
-class Interpolate(torch.autograd.Function):
-    """Weighted sums of four table rows each, differentiable in the table: [K, C], [4, M], [4, M] to [C, M].
-
-    The layouts are chosen for speed on CPUs: whole rows are read, and inner loops run along M.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        weights = weights.to(table.dtype)
-        ctx.save_for_backward(rows, weights)
-        ctx.length = len(table)
-        bags, shares = _transposed(rows), _transposed(weights)
-        return _transposed(functional.embedding_bag(bags, table, per_sample_weights=shares, mode="sum"))
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        rows, weights = ctx.saved_tensors
-        table = gradient.new_zeros(len(gradient), ctx.length)
-        for column, share in zip(table, gradient, strict=True):
-            column.index_add_(0, rows.view(-1), (weights * share).view(-1))
-        return table.t(), None, None
 
 
 @torch.no_grad()
@@ -146,23 +141,3 @@ def plane_samples(origins: Tensor, directions: Tensor, resolution: int) -> Sampl
         weights = [w * share for w in weights for share in (1 - place, place)]
     lengths = inside * (2 / resolution / main.abs())
     return Samples(torch.stack(voxels).flatten(1), torch.stack(weights).flatten(1), lengths, distances)
-
-
-def stopping(thickness: Tensor) -> Tensor:
-    """Share of a ray's light that stops at each sample, of optical thicknesses [N, S] from near to far."""
-    passing = torch.exp(-functional.pad(thickness.cumsum(-1), (1, 0)))
-    return passing[:, :-1] - passing[:, 1:]
-
-
-def _transposed(matrix: Tensor) -> Tensor:
-    """The transpose of a matrix of few rows or columns, in memory; `contiguous` takes five times as long."""
-    result = matrix.new_empty(matrix.shape[::-1])
-    few = 0 if matrix.shape[0] < matrix.shape[1] else 1
-    for target, source in zip(result.unbind(1 - few), matrix.unbind(few), strict=True):
-        target.copy_(source)
-    return result
-
-
-def _image(values: Tensor, views: int, size: int) -> Tensor:
-    """Per-ray values [C, V * H * W] or [V * H * W] as images [V, C, H, W]."""
-    return values.view(-1, views, size, size).transpose(0, 1)

@@ -52,6 +52,7 @@ def test_every_command_says_what_it_does(program: Callable) -> None:
         "doctor",
         "verify-scorers",
         "study",
+        "export",
         "world",
     ):
         assert f" {command} " in text

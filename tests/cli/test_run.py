@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from psdbench.store.table import load_table
 
 
@@ -197,6 +199,20 @@ def test_doctor(program: Callable) -> None:
     assert done.code == (0 if document["ok"] else 4)
     missing = [check for check in document["checks"] if check["state"] == "missing"]
     assert all(check["remedy"] for check in missing)
+
+
+def test_doctor_tells_which_extras_are_there(program: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import util
+
+    there = util.find_spec
+    monkeypatch.setattr(
+        util, "find_spec", lambda name, *rest: None if name == "plyfile" else there(name, *rest)
+    )
+    done = program("doctor", "--metrics", "true_preference", "--json")
+    (mesh,) = (check for check in json.loads(done.out)["checks"] if check["topic"] == "mesh")
+    assert mesh["state"] == "optional"  # not missing: all but meshes works
+    assert mesh["finding"].endswith("no plyfile")
+    assert mesh["remedy"] == "pip install 'psdbench[mesh]'"
 
 
 def test_lists(program: Callable) -> None:

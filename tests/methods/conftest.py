@@ -1,4 +1,4 @@
-"""Latents for the closed forms, and the option that renews the golden trajectories."""
+"""Latents for the closed forms."""
 
 from __future__ import annotations
 
@@ -6,14 +6,6 @@ import pytest
 from torch import Tensor
 
 from psdbench.streams import Streams, randn
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--renew-trajectories",
-        action="store_true",
-        help="write tests/methods/trajectories.json anew instead of comparing with it",
-    )
 
 
 @pytest.fixture

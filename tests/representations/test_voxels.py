@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from psdbench.cameras import CameraConfig, Cameras, evaluation_rig, orbit, sample_cameras
-from psdbench.config import OptimizeConfig
-from psdbench.representations.voxels import Interpolate, Voxels, VoxelsConfig, plane_samples, stopping
+from psdbench.representations.interpolate import Interpolate
+from psdbench.representations.volume import stopping
+from psdbench.representations.voxels import Voxels, VoxelsConfig, plane_samples
 
 SIZE = 16
 
@@ -207,21 +208,6 @@ def test_blob_is_in_the_middle_and_the_corners_are_clear() -> None:
     opacity = asset.render(orbit(4, 15.0, CameraConfig()), 64, torch.ones(3)).opacity
     assert (opacity[:, 0, 32, 32] > 0.9).all()
     assert opacity[:, :, :4, :4].max() < 0.2
-
-
-def test_regularisers_pull_in_their_directions() -> None:
-    asset = make()
-    render = asset.render(cameras(1), SIZE, torch.ones(3))
-    terms = asset.regularisation(
-        render, 0.5, OptimizeConfig(opacity_weight=2.0, entropy_weight=1.0, smoothness_weight=3.0)
-    )
-    assert set(terms) == {"opacity", "entropy", "smoothness"}
-    torch.testing.assert_close(terms["opacity"], 2 * (render.opacity**2 + 0.01).sqrt().sum())
-    (gradient,) = torch.autograd.grad(terms["opacity"], asset.density, retain_graph=True)
-    assert gradient.min() >= 0  # more density, more penalty
-    assert gradient.max() > 0
-    none = OptimizeConfig(opacity_weight=0.0, entropy_weight=0.0, smoothness_weight=0.0)
-    assert asset.regularisation(render, 0.5, none) == {}
 
 
 def test_smoothness_of_a_constant_grid_is_zero() -> None:
