@@ -8,6 +8,7 @@ later ones are done again. Metrics are not part of a job's identity: a new one o
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -25,13 +26,13 @@ from psdbench.store.manifest import (
     FileRecord,
     Manifest,
     Status,
-    read_json,
     record,
     write_manifest,
     write_stages,
 )
 from psdbench.store.recover import recover
 from psdbench.store.run import claim
+from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def execute(task: Task, models: Models, watch: Watch) -> Outcome:
     with claim(task.folder) as mine:
         if not mine:
             return Outcome(name, "busy")
-        atomic.sweep(task.folder)
+        atomic.sweep(task.folder, "**/")
         files, stages, settled = _inspect(task, models, watch)
         if settled:
             return settled
@@ -173,14 +174,17 @@ def _work(
             watch.check()
             made = _STAGES[stage](task, models, watch)
             files.update(record(task.folder, made, stage))
-            write_stages(task.folder, files)
+            write_stages(task.folder, task.spec.id, files)
             _log(task.folder, f"{stage} done")
         _commit(task, "finished", files)
     except Diverged as error:
         _commit(task, "diverged", files, error.reason, error.step)
         return Outcome(name, "diverged", True, error.reason, error.step)
     except (Interrupted, EnvironmentProblem) as error:
-        _log(task.folder, str(error))
+        with contextlib.suppress(
+            EnvironmentProblem
+        ):  # the disk that is full has no room for this line, either
+            _log(task.folder, str(error))
         raise
     except Exception as error:  # a job's own failure is its result; the others go on
         _log(task.folder, traceback.format_exc())
@@ -294,5 +298,4 @@ def _tidy(task: Task) -> None:
 
 def _log(folder: Path, text: str) -> None:
     """A line with the time in log.txt: for people only, so it needs no atomic write."""
-    with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+    atomic.append_line(folder / LOG, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}")

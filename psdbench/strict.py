@@ -7,6 +7,7 @@ nothing else is converted), numbers must be finite. Every error is a UsageError 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 from collections.abc import Mapping
@@ -19,8 +20,7 @@ T = TypeVar("T")
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Make a dataclass of `values`; `where` names them in errors (``psd``, ``optimize``, ``job.json``)."""
-    hints = get_type_hints(cls)
-    known = {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    known = _fields(cls)
     for key in values:
         if key not in known:
             raise unknown("parameter", str(key), known, where)
@@ -29,6 +29,13 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         return cls(**converted)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}", "change the value, or leave it out for the default") from error
+
+
+@functools.cache
+def _fields(cls: type[Any]) -> dict[str, Any]:
+    """The type of every field that a dataclass takes; found out once, for reports read thousands of records."""
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:

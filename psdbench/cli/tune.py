@@ -144,7 +144,7 @@ def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[lis
 def _summarise(tuning: Tuning, json: bool) -> int:
     """Write and tell the results; 0 when every method has a best trial, else 3."""
     from psdbench.errors import SOME_FAILED
-    from psdbench.store.manifest import read_json
+    from psdbench.store.sealed import read_json
     from psdbench.tuned import BEST, sentence, write_results
     from psdbench.tuning import FILE
 

@@ -16,8 +16,8 @@ from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.results import FINISHED, MAJORITY, Result, flat
 from psdbench.report.text import MISSING, count, enumeration, interval, link, markdown, number, table
 from psdbench.report.verdict import verdict
-from psdbench.store.manifest import read_json
 from psdbench.store.run import RUN
+from psdbench.store.sealed import read_json
 
 TURNTABLE = "turntable.mp4"
 REASON_LENGTH = 200
