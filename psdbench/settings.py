@@ -17,9 +17,10 @@ from typing import Any
 
 from psdbench import defaults, registry, strict
 from psdbench.errors import UsageError, unknown
+from psdbench.launch.options import launch_options, parse_time
 
 MAX_SEEDS = 1000
-_LISTS = ("methods", "prompts", "metrics")
+_LISTS = ("methods", "prompts", "metrics", "slurm", "ray")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class RunConfig:
     negative_prompt: str = ""
     device: str = "auto"
     workers: int | None = None
+    launcher: str = "local"
+    """local, slurm or ray"""
+    slurm: tuple[str, ...] = ()
+    """KEY=VALUE of `launch.options.SlurmOptions`"""
+    ray: tuple[str, ...] = ()
+    """KEY=VALUE of `launch.options.RayOptions`"""
+    max_time: str | None = None
+    """90s, 30m, 8h or D-HH:MM:SS, after which the run stops as if preempted"""
     keep_checkpoints: bool = False
     out: str | None = None
     plugin: tuple[str, ...] = ()
@@ -57,6 +66,9 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
+        launch_options(self.launcher, self.slurm, self.ray)
+        if self.max_time is not None:
+            parse_time(self.max_time)
         if self.budget is not None:
             parse_budget(self.budget)
             if self.steps is not None:

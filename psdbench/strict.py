@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Make a dataclass of `values`; `where` names them in errors (``psd``, ``optimize``, ``job.json``)."""
-    known = _fields(cls)
+    known = _fields(cls)  # type: ignore[arg-type]
     for key in values:
         if key not in known:
             raise unknown("parameter", str(key), known, where)
@@ -33,7 +33,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 @functools.cache
 def _fields(cls: type[Any]) -> dict[str, Any]:
-    """The type of every field that a dataclass takes; found out once, for reports read thousands of records."""
+    """The type of every field that a dataclass takes; found out once: a report reads thousands."""
     hints = get_type_hints(cls)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
 

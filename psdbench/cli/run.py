@@ -32,6 +32,10 @@ def run(
     config: o.Config = None,
     device: o.Device = None,
     workers: o.Workers = None,
+    launcher: o.Launcher = None,
+    slurm: o.Slurm = None,
+    ray: o.Ray = None,
+    max_time: o.MaxTime = None,
     keep_checkpoints: o.KeepCheckpoints = None,
     plugin: o.Plugin = None,
     out: o.Out = None,
@@ -58,9 +62,8 @@ def run(
 def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     """Run a plan's jobs in its folder with progress on stderr."""
     from psdbench.job import Task
-    from psdbench.launch.local import run_jobs
+    from psdbench.launch.launchers import launch
     from psdbench.launch.progress import make_display
-    from psdbench.launch.threads import default_workers
     from psdbench.store.run import job_folder, open_run, write_run
 
     open_run(plan.out)
@@ -70,25 +73,25 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     tasks = [
         Task(spec, job_folder(plan.out, spec), plan.metrics, settings.keep_checkpoints) for spec in plan.jobs
     ]
-    device = plan.protocol.device
     display = make_display(len(tasks), quiet)
     try:
-        return run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
+        return launch(tasks, settings, plan.out, plan.protocol.device, display.show)
     finally:
         display.close()
 
 
 def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:
-    """run.json: the options (only those, never the raw command line), versions and the machine."""
+    """run.json: the options (never the raw command line, nor a cluster's account or address), versions, machine."""
     import os
     import platform
     from importlib.metadata import version
 
     from psdbench.config import stored
 
+    options = {name: value for name, value in stored(settings).items() if name not in ("slurm", "ray")}
     packages = ("psdbench", "torch", "diffusers", "transformers", "peft", "numpy")
     return {
-        "options": stored(settings),
+        "options": options,
         "protocol": plan.protocol.hash,
         "metrics": list(plan.metrics),
         "jobs": [spec.folder_name for spec in plan.jobs],

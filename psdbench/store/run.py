@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psdbench.config import JobSpec, stored
+from psdbench.config import JobSpec, Protocol, stored
 from psdbench.errors import CorruptResult, EnvironmentProblem, UsageError
 from psdbench.store import atomic
 from psdbench.store.sealed import corrupt, read_record, write_record
@@ -75,12 +77,20 @@ def read_job(folder: Path) -> JobSpec:
         raise CorruptResult(f"{path} is missing", "run the same command again")
     claimed = data.pop("id", None)
     try:
+        if isinstance(data.get("protocol"), dict):
+            data["protocol"] = _protocol(json.dumps(data["protocol"], sort_keys=True))
         spec = build(JobSpec, data, JOB)
     except (UsageError, TypeError) as error:
         raise corrupt(path, str(error)) from error
     if spec.id != claimed:
         raise corrupt(path, "its id does not belong to it")
     return spec
+
+
+@lru_cache(maxsize=64)
+def _protocol(text: str) -> Protocol:
+    """One object for all jobs of a protocol: a run has thousands of jobs, and few protocols."""
+    return build(Protocol, json.loads(text), f"{JOB}.protocol")
 
 
 def write_run(run: Path, content: dict[str, Any]) -> None:

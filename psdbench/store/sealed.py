@@ -6,12 +6,12 @@ so that results stay readable. Version 1 sealed neither job.json nor told in sta
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from psdbench.config import digest
 from psdbench.errors import CorruptResult, EnvironmentProblem
 from psdbench.store import atomic
 
@@ -23,7 +23,7 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
     """Write a record in the present form, atomically."""
     record = {**content, VERSION: SCHEMA_VERSION}
-    atomic.write_json(path, {**record, SEAL: digest(record)})
+    atomic.write_json(path, {**record, SEAL: seal(record)})
 
 
 def read_record(path: Path, older: Mapping[int, Upgrade], unsealed: bool = False) -> dict[str, Any] | None:
@@ -38,7 +38,7 @@ def read_record(path: Path, older: Mapping[int, Upgrade], unsealed: bool = False
         return None
     if unsealed and SEAL not in data and VERSION not in data:
         return older[1](data)
-    if data.pop(SEAL, None) != digest(data):
+    if data.pop(SEAL, None) != seal(data):
         raise corrupt(path, "its seal does not fit its content")
     version = data.pop(VERSION, 1)
     if version == SCHEMA_VERSION:
@@ -51,6 +51,12 @@ def read_record(path: Path, older: Mapping[int, Upgrade], unsealed: bool = False
     if version not in older:
         raise corrupt(path, f"{VERSION} is {version!r}, not {SCHEMA_VERSION}")
     return older[version](data)
+
+
+def seal(record: dict[str, Any]) -> str:
+    """sha256 (hex) of a record's canonical JSON: `config.digest` of what is plain JSON already."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
