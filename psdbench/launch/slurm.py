@@ -80,6 +80,8 @@ class SlurmRun:
     workers: int | None
     """array tasks; None for one a job"""
     device: str
+    unanswered: str = ""
+    """what SLURM said instead of an answer when it was last asked"""
 
     def run(
         self, tasks: Sequence[Task], report: Callable[[Event], None], max_seconds: float | None = None
@@ -102,7 +104,7 @@ class SlurmRun:
         before = {task.folder.name: _stamp(task) for task in tasks}
         while tasks:
             watch.check()
-            queued = self._queued()
+            queued = self._queued(watch)
             for task in list(tasks):
                 observed.look(task)
                 if done := judge(task, before[task.folder.name], models, watch):
@@ -126,10 +128,15 @@ class SlurmRun:
         watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
         return outcome
 
-    def _queued(self) -> set[str]:
-        """The jobs of the arrays that SLURM still has; the others are forgotten."""
-        arrays = (read_json(self.out / FOLDER / ARRAYS) or {}).get("arrays", [])
-        alive = [array for array in arrays if in_queue(array["id"])]
+    def _queued(self, watch: Watch) -> set[str]:
+        """The jobs of the arrays that SLURM still has, or had when it last answered; the others are forgotten."""
+        arrays = alive = (read_json(self.out / FOLDER / ARRAYS) or {}).get("arrays", [])
+        try:
+            alive, self.unanswered = [array for array in arrays if in_queue(array["id"])], ""
+        except EnvironmentProblem as error:
+            if not self.unanswered:
+                watch.report(Event("note", "", text=f"{error}; waiting until it does"))
+            self.unanswered = str(error)
         if len(alive) != len(arrays):
             self._remember(alive)
         return {job for array in alive for job in array["jobs"]}
@@ -231,7 +238,8 @@ def in_queue(array: str) -> bool:
     )
     if done.returncode and "Invalid job id" not in done.stderr:
         raise EnvironmentProblem(
-            f"squeue does not answer: {done.stderr.strip()}", "run the same command again once SLURM does"
+            f"squeue does not answer (exit code {done.returncode}): {done.stderr.strip() or 'no reason given'}",
+            "run the same command again once SLURM does",
         )
     return bool(done.stdout.strip())
 

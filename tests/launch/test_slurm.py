@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import signal
 from pathlib import Path
@@ -89,6 +90,24 @@ def test_a_task_leaves_results_and_hands_signals_on(
 def _announce_the_end(event: Event) -> None:
     if event.kind == "start":
         signal.raise_signal(signal.SIGUSR2)
+
+
+def test_a_silent_slurm_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Controllers are restarted while arrays run: nothing counts as lost, and it is told once."""
+    squeue, notes = tmp_path / "squeue", list[str]()
+    watch = Watch(lambda event: notes.append(event.text))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    run = SlurmRun(tmp_path, SlurmOptions(), None, "cpu")
+    run._remember([{"id": "7", "jobs": ["a", "b"]}])
+    for script, queued in [
+        ("echo no controller >&2; exit 1", {"a", "b"}),
+        ("echo 7", {"a", "b"}),
+        ("", set()),
+    ]:
+        squeue.write_text(f"#!/bin/sh\n{script}\n")
+        squeue.chmod(0o755)
+        assert run._queued(watch) == run._queued(watch) == queued
+    assert notes == ["squeue does not answer (exit code 1): no controller; waiting until it does"]
 
 
 def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
