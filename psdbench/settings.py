@@ -20,7 +20,8 @@ from psdbench.errors import UsageError, unknown
 from psdbench.launch.options import launch_options, parse_time
 
 MAX_SEEDS = 1000
-_LISTS = ("methods", "prompts", "metrics", "slurm", "ray")
+_LISTS = ("methods", "prompts", "metrics", "slurm", "ray", "track")
+TRACKERS = ("wandb", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class RunConfig:
     """KEY=VALUE of `launch.options.RayOptions`"""
     max_time: str | None = None
     """90s, 30m, 8h or D-HH:MM:SS, after which the run stops as if preempted"""
+    track: tuple[str, ...] = ()
+    """where the run is mirrored to: wandb, tensorboard"""
     keep_checkpoints: bool = False
     out: str | None = None
     plugin: tuple[str, ...] = ()
@@ -67,6 +70,9 @@ class RunConfig:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         launch_options(self.launcher, self.slurm, self.ray)
+        for tracker in self.track:
+            if tracker not in TRACKERS:
+                raise unknown("tracker", tracker, TRACKERS)
         if self.max_time is not None:
             parse_time(self.max_time)
         if self.budget is not None:

@@ -73,6 +73,10 @@ MaxTime = Annotated[
     str | None,
     _option("--max-time", "Stop after this time as if preempted: 90s, 30m, 8h, 1-12:00:00.", metavar="TIME"),
 ]
+Track = Annotated[
+    list[str] | None,
+    _option("--track", "Mirror the run to wandb (offline, unless WANDB_MODE says otherwise) or tensorboard."),
+]
 KeepCheckpoints = Annotated[
     bool | None, _option("--keep-checkpoints", "Keep the last checkpoint of finished jobs.", is_flag=True)
 ]

@@ -29,6 +29,7 @@ def plan(
     slurm: o.Slurm = None,
     ray: o.Ray = None,
     max_time: o.MaxTime = None,
+    track: o.Track = None,
     keep_checkpoints: o.KeepCheckpoints = None,
     plugin: o.Plugin = None,
     out: o.Out = None,

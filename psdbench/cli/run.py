@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psdbench.cli import options as o
@@ -11,7 +12,7 @@ from psdbench.cli.output import print_json, say, show_error
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from psdbench.job import Outcome
+    from psdbench.job import Event, Outcome
     from psdbench.plan import Plan
     from psdbench.settings import RunConfig
 
@@ -36,6 +37,7 @@ def run(
     slurm: o.Slurm = None,
     ray: o.Ray = None,
     max_time: o.MaxTime = None,
+    track: o.Track = None,
     keep_checkpoints: o.KeepCheckpoints = None,
     plugin: o.Plugin = None,
     out: o.Out = None,
@@ -75,9 +77,31 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     ]
     display = make_display(len(tasks), quiet)
     try:
-        return launch(tasks, settings, plan.out, plan.protocol.device, display.show)
+        with mirrored(display.show, settings.track, plan.out) as report:
+            return launch(tasks, settings, plan.out, plan.protocol.device, report)
     finally:
         display.close()
+
+
+@contextmanager
+def mirrored(
+    show: Callable[[Event], None], trackers: Sequence[str], out: Path
+) -> Iterator[Callable[[Event], None]]:
+    """What to report events to: the display, and the mirrors that were asked for."""
+    if not trackers:
+        yield show
+        return
+    from psdbench.tracking import Mirror
+
+    with ExitStack() as stack:
+        mirrors = [stack.enter_context(Mirror(tracker, out)) for tracker in trackers]
+
+        def report(event: Event) -> None:
+            show(event)
+            for mirror in mirrors:
+                mirror.tell(event)
+
+        yield report
 
 
 def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:
