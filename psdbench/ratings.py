@@ -10,7 +10,7 @@ from pathlib import Path
 
 from psdbench.errors import CorruptResult, UsageError
 from psdbench.store import atomic
-from psdbench.store.manifest import read_json
+from psdbench.store.sealed import read_json
 
 RATINGS = "ratings.json"
 RATING_KEYS = ("model", "prompt")

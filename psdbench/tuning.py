@@ -32,8 +32,8 @@ from psdbench.settings import RunConfig
 from psdbench.stages import COST
 from psdbench.stats import Estimate, estimate
 from psdbench.store import atomic
-from psdbench.store.manifest import read_json
 from psdbench.store.run import claim, job_folder, open_run
+from psdbench.store.sealed import read_json
 from psdbench.store.table import read_result, read_scores
 from psdbench.strict import build
 

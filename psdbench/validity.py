@@ -14,7 +14,7 @@ from psdbench.errors import CorruptResult
 from psdbench.scorers import load_scorer
 from psdbench.scorers.declared import VERSION, Outcome, sees
 from psdbench.store import atomic
-from psdbench.store.manifest import read_json
+from psdbench.store.sealed import read_json
 from psdbench.store.run import job_folders
 from psdbench.store.table import read_result, read_scores
 

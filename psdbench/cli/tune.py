@@ -124,18 +124,16 @@ def _announce(tuning: Tuning, settings: RunConfig, tell: Callable[[str], None]) 
 def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[list[Task]], Any]:
     """What brings the jobs of a round to their end, with progress on stderr and run.json beside them."""
     from psdbench.cli.run import run_facts
-    from psdbench.launch.local import run_jobs
+    from psdbench.launch.launchers import launch
     from psdbench.launch.progress import make_display
-    from psdbench.launch.threads import default_workers
     from psdbench.store.run import write_run
-
-    device = tuning.plan.protocol.device
 
     def execute(tasks: list[Task]) -> Any:
         write_run(tuning.plan.out, run_facts(tuning.plan, settings))
         display = make_display(len(tasks), quiet)
         try:
-            return run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
+            plan = tuning.plan
+            return launch(tasks, settings, plan.out, plan.protocol.device, display.show)
         finally:
             display.close()
 
@@ -145,7 +143,7 @@ def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[lis
 def _summarise(tuning: Tuning, json: bool) -> int:
     """Write and tell the results; 0 when every method has a best trial, else 3."""
     from psdbench.errors import SOME_FAILED
-    from psdbench.store.manifest import read_json
+    from psdbench.store.sealed import read_json
     from psdbench.tuned import BEST, sentence, write_results
     from psdbench.tuning import FILE
 

@@ -18,8 +18,8 @@ from psdbench.priors.finetuned import FILE, Header, write_lora
 from psdbench.scorers import load_scorer
 from psdbench.store import atomic
 from psdbench.store.digest import sha256_file
-from psdbench.store.manifest import read_json
 from psdbench.store.run import claim
+from psdbench.store.sealed import read_json
 from psdbench.strict import build
 
 if TYPE_CHECKING:

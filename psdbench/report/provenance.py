@@ -14,7 +14,7 @@ from psdbench.report.analysis import Analysis
 from psdbench.report.blocks import Table, words
 from psdbench.report.results import CORRUPT, FINISHED, MAJORITY, Result, flat
 from psdbench.report.text import MISSING, count
-from psdbench.store.manifest import read_json
+from psdbench.store.sealed import read_json
 from psdbench.store.run import RUN
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from psdbench.config import JobSpec, identity
 from psdbench.errors import CorruptResult, UsageError
-from psdbench.store.manifest import Manifest, problems, read_json
+from psdbench.store.manifest import Manifest, problems
 from psdbench.store.run import JOB, existing_run, job_folders, read_job
+from psdbench.store.sealed import read_json
 from psdbench.store.table import UNFINISHED, read_result, read_scores
 
 FINISHED, CORRUPT = "finished", "corrupt"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from psdbench.errors import CorruptResult, UsageError
-from psdbench.store.manifest import read_json
+from psdbench.store.sealed import read_json
 from psdbench.study.export import FOLDER, KEY, SCHEMA_VERSION
 from psdbench.study.items import Item
 
