@@ -7,6 +7,8 @@ progress is told from its checkpoints, its end by the actor.
 from __future__ import annotations
 
 import os
+import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,10 +21,11 @@ from psdbench.launch.local import STOP_SECONDS, settle_all
 from psdbench.launch.notes import forwarded_warnings, quiet_libraries
 from psdbench.launch.observed import Observed
 from psdbench.launch.options import RayOptions
-from psdbench.launch.stop import STOPPING, StopRequest
+from psdbench.launch.stop import SIGNALS, STOPPING, StopRequest
 from psdbench.launch.threads import set_threads, threads_per_worker
 
 POLL_SECONDS = 1.0
+PROBE_SECONDS = 10.0
 
 
 class JobActor:
@@ -170,15 +173,39 @@ def connected(options: RayOptions, cpus: float) -> Iterator[None]:
     import ray
 
     own = {"num_cpus": int(-(-cpus // 1)), "include_dashboard": False} if options.address is None else {}
+    address = options.address or "local"
     try:
-        ray.init(address=options.address or "local", log_to_driver=False, logging_level="error", **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        probe(address)
+        with _left_at_once():
+            ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EnvironmentProblem(
             f"no Ray at {options.address or 'this machine'}: {reason}",
-            "start one with `ray start --head`, or leave the address out",
+            "start one with `ray start --head`, or leave the address out; one that asks for a token is reached "
+            "with RAY_AUTH_MODE=token",
         ) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def probe(address: str) -> None:
+    """OSError unless somebody listens at ``HOST:PORT`` or ``ray://HOST:PORT``: Ray would try for many minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
+            return
+
+
+@contextmanager
+def _left_at_once() -> Iterator[None]:
+    """Ctrl-C ends the block; after it all signals mean what they meant before: Ray sets handlers of its own."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

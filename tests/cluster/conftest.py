@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,9 +39,17 @@ def on_slurm(slurm: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     _share_source(monkeypatch)
 
 
+@pytest.fixture(scope="session")
+def token() -> str:
+    """What protects the Ray of these tests, which anybody on this machine could else give work to."""
+    return secrets.token_hex(32)
+
+
 @pytest.fixture
-def on_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_ray(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     """Python finds psdbench in Ray's processes."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # Ray looks at it when it is imported
     pytest.importorskip("ray", reason="pip install 'psdbench[ray]'")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else its workers get nothing of a busy machine
     _share_source(monkeypatch)

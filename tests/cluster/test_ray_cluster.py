@@ -75,7 +75,7 @@ def retried(cluster: str) -> RayRun:
 
     import ray
 
-    for _ in range(120):
+    for _ in range(60):
         try:
             ray.init(address=cluster, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError):
