@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psdbench.errors import CorruptResult, EnvironmentProblem, UsageError
+from psdbench.ratings import stored_ratings
 from psdbench.store.manifest import problems, read_stages
-from psdbench.store.run import existing_run, job_folders
-from psdbench.store.sealed import read_json
+from psdbench.store.run import existing_run, job_folders, read_run
 from psdbench.store.table import read_result, read_scores
+from psdbench.validity import CONTROLS, controls_anew, read_controls
 
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
     from psdbench.job import Models
+    from psdbench.scorers import Scorer
 
+REPORT = "report"
 TOLERANCE = 1e-4
 """largest difference of a score made anew, as a share of 1 or of the score where that is larger: another machine
 rounds sums differently; the same one on the same number of threads gives the same bits"""
@@ -53,12 +56,29 @@ def verify(run: Path, models: Models, tell: Callable[[str], None] = lambda job: 
             _verify_job(folder, models, proof, tell)
         except CorruptResult as error:
             proof.wrong.append(str(error))
-    try:
-        if not proof.wrong and (run / "report" / "table.json").is_file():
-            _verify_report(run, proof)
-    except (CorruptResult, UsageError) as error:
-        proof.wrong.append(f"{run / 'report'}: {error}")
+    proof.wrong += record_problems(run)
+    _verify_controls(run, models, proof)
+    if not proof.wrong and (run / REPORT).is_dir():
+        from psdbench.report.proof import check_report
+
+        proof.tables, wrong = check_report(run)
+        proof.wrong += wrong
     return proof
+
+
+def record_problems(run: Path) -> list[str]:
+    """What of the records beside the jobs is not as it was written; empty when all is well."""
+    found, readers = list[str](), list[Callable[[Path], object]]([read_run, read_controls, stored_ratings])
+    if (run / "study" / "key.json").exists():
+        from psdbench.study.votes import read_key
+
+        readers.append(read_key)
+    for read in readers:
+        try:
+            read(run)
+        except CorruptResult as error:
+            found.append(str(error))
+    return found
 
 
 def file_problems(folder: Path) -> list[str]:
@@ -101,16 +121,37 @@ def _score_anew(
     from psdbench.foreign import rig
     from psdbench.scorers.asset import score_views
 
+    scorer = _same_scorer(name, sha256, models, proof)
+    return scorer and score_views(scorer, read_asset_views(folder, spec.prompt, rig(spec)))
+
+
+def _same_scorer(name: str, sha256: str, models: Models, proof: Proof) -> Scorer | None:
+    """The scorer with these weights; None, told once, when they are not here."""
     try:
         scorer = models.scorer(name)
         if scorer.sha256 == sha256:
-            return score_views(scorer, read_asset_views(folder, spec.prompt, rig(spec)))
+            return scorer
         reason = f"{name}: the weights here have sha256 {scorer.sha256[:12]}, the scores {sha256[:12]}"
     except (EnvironmentProblem, UsageError) as error:
         reason = f"{name}: {error}"
     if reason not in proof.unproven:
         proof.unproven.append(reason)
     return None
+
+
+def _verify_controls(run: Path, models: Models, proof: Proof) -> None:
+    """Let the metrics see their controls again."""
+    if proof.wrong:
+        return
+    stored = read_controls(run)
+    known = {name: _same_scorer(name, sha256, models, proof) for name, (sha256, _) in stored.items()}
+    for name, anew in controls_anew(run, [scorer for scorer in known.values() if scorer]).items():
+        old = stored[name][1]
+        if old.means.keys() != anew.means.keys() or old.missed != anew.missed:
+            proof.wrong.append(f"{run / CONTROLS}: {name} ranks its controls otherwise")
+            continue
+        values = ([each.means[fault] for fault in sorted(each.means)] for each in (old, anew))
+        _compare(f"{CONTROLS}: {name}", *values, proof)
 
 
 def _compare(what: str, stored: Values, anew: Values, proof: Proof) -> None:
@@ -126,33 +167,3 @@ def _compare(what: str, stored: Values, anew: Values, proof: Proof) -> None:
         proof.deviation = max(proof.deviation, off if off < float("inf") else 0.0)
         if off > TOLERANCE:
             proof.wrong.append(f"{what}, view {view}: {old} is stored, its render gives {new}")
-
-
-def _verify_report(run: Path, proof: Proof) -> None:
-    """Make the tables again, with the baseline of those that are there, and compare them byte by byte."""
-    from psdbench.report import FOLDER, build_report
-    from psdbench.report.tables import cost_csv
-
-    folder = run / FOLDER
-    baseline = (read_json(folder / "table.json") or {}).get("baseline")
-    made = build_report([run], baseline)
-    texts = {
-        "table.json": made.text("json"),
-        "table.csv": made.text("csv"),
-        "cost.csv": cost_csv(made.results),
-    }
-    document = _read(folder / "report.md")
-    missing = [block for block in made.text("md").strip().split("\n\n") if block not in document]
-    wrong = [name for name, text in texts.items() if _read(folder / name) != text]
-    wrong += ["report.md"] if missing else []
-    proof.tables += len(texts) + 1 - len(wrong)
-    proof.wrong += [
-        f"{folder / name} is not what the scores give; make it anew: psdbench report {run}" for name in wrong
-    ]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -143,16 +143,15 @@ def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[lis
 def _summarise(tuning: Tuning, json: bool) -> int:
     """Write and tell the results; 0 when every method has a best trial, else 3."""
     from psdbench.errors import SOME_FAILED
-    from psdbench.store.sealed import read_json
     from psdbench.tuned import BEST, sentence, write_results
-    from psdbench.tuning import FILE
+    from psdbench.tuning import read_tuning
 
     write_results(tuning)
     folder, setup = tuning.plan.out, tuning.setup
     for name, study in tuning.studies.items():
         say(sentence(name, study, setup))
     if json:
-        print_json(read_json(folder / FILE))
+        print_json(read_tuning(folder))
     else:
         say(f"next: psdbench run --config {folder / BEST} …, on other prompts")
         print(folder / BEST)

@@ -82,11 +82,20 @@ class Report:
         return list(paths.values())
 
     def _write_csv(self, folder: Path) -> None:
-        atomic.write_text(folder / "scores.csv", tables.scores_csv(self.results, self.analysis))
-        atomic.write_text(folder / "cost.csv", tables.cost_csv(self.results))
-        atomic.write_text(folder / "columns.csv", tables.columns_csv())
+        for name, text in self.csv_files.items():
+            atomic.write_text(folder / name, text)
+
+    @property
+    def csv_files(self) -> dict[str, str]:
+        """The CSV files beside table.csv by name."""
+        texts = {
+            "scores.csv": tables.scores_csv(self.results, self.analysis),
+            "cost.csv": tables.cost_csv(self.results),
+            "columns.csv": tables.columns_csv(),
+        }
         if self.validity.agreements:
-            atomic.write_text(folder / "agreement.csv", tables.agreement_csv(self.validity.agreements))
+            texts["agreement.csv"] = tables.agreement_csv(self.validity.agreements)
+        return texts
 
     def _write_document(self, path: Path) -> None:
         from psdbench.report.sheets import draw_sheets

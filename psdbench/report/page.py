@@ -51,13 +51,20 @@ class Section:
 
 def write_page(path: Path, report: Report) -> None:
     """Write the page, and its figures as SVG with their data as CSV into `plots/` beside it."""
+    for name, text in page_files(path, report).items():
+        atomic.write_text(path.parent / name, text)
+
+
+def page_files(path: Path, report: Report) -> dict[str, str]:
+    """The texts of the page and of its figures by their names in its folder, which `path` is in."""
     imagery, points = read_imagery(report.results), read_points(report.results)
     pictures = gallery(report.results, report.analysis, imagery, points, path.parent)
     sections = _sections(report, drift_table(report.analysis, report.results, imagery))
+    texts = {}
     for plot in (plot for section in sections for plot in section.plots):
-        atomic.write_text(path.parent / PLOTS / f"{plot.name}.svg", plot.svg)
-        atomic.write_text(path.parent / PLOTS / f"{plot.name}.csv", table_of(plot.data))
-    atomic.write_text(path, render_report(report, sections, pictures))
+        texts[f"{PLOTS}/{plot.name}.svg"] = plot.svg
+        texts[f"{PLOTS}/{plot.name}.csv"] = table_of(plot.data)
+    return {**texts, path.name: render_report(report, sections, pictures)}
 
 
 def _sections(report: Report, drift: Table | None) -> list[Section]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psdbench.report.analysis import Analysis
 from psdbench.report.results import MAJORITY, Result
 from psdbench.report.schema import SCORES
 from psdbench.report.text import plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def score_rows(results: Sequence[Result], analysis: Analysis) -> Iterator[tuple[Any, ...]]:
@@ -27,9 +30,15 @@ def score_rows(results: Sequence[Result], analysis: Analysis) -> Iterator[tuple[
 
 
 def write_parquet(path: Path, results: Sequence[Result], analysis: Analysis) -> None:
-    """Write the rows as Parquet; every column carries its meaning in its metadata."""
-    import pyarrow as pa
+    """Write the rows as Parquet."""
     from pyarrow import parquet
+
+    parquet.write_table(score_table(results, analysis), path, compression="zstd")
+
+
+def score_table(results: Sequence[Result], analysis: Analysis) -> pa.Table:
+    """The rows as a table whose columns carry their meaning in their metadata."""
+    import pyarrow as pa
 
     types = {
         "seed": pa.int64(),
@@ -45,4 +54,4 @@ def write_parquet(path: Path, results: Sequence[Result], analysis: Analysis) -> 
     columns = list(zip(*score_rows(results, analysis), strict=True))
     columns[1] = tuple(map(plain, columns[1]))
     arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
-    parquet.write_table(pa.table(arrays, schema=pa.schema(fields)), path, compression="zstd")
+    return pa.table(arrays, schema=pa.schema(fields))

@@ -95,7 +95,12 @@ def _protocol(text: str) -> Protocol:
 
 def write_run(run: Path, content: dict[str, Any]) -> None:
     """Write run.json: configuration, versions and machine; for people, nothing is computed from it."""
-    atomic.write_json(run / RUN, content)
+    write_record(run / RUN, content)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """What run.json tells, empty without one; CorruptResult when it is not what was written."""
+    return read_record(run / RUN, {1: lambda content: content}, unsealed=True) or {}
 
 
 @contextmanager

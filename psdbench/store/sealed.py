@@ -1,14 +1,15 @@
-"""Records of a job folder: JSON objects with the version of their form and a sha256 over themselves, the seal.
+"""Records of a run folder and its jobs: JSON objects with the version of their form and a sha256 over themselves, the seal.
 
 A form that has changed gets a new version; its readers bring what older versions wrote into the present form,
-so that results stay readable. Version 1 sealed neither job.json nor told in stages.json whose stages it lists.
+so that results stay readable. Version 1 sealed neither job.json nor run.json and told not in stages.json whose stages it lists.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def read_record(path: Path, older: Mapping[int, Upgrade], unsealed: bool = False
     if version not in older:
         raise corrupt(path, f"{VERSION} is {version!r}, not {SCHEMA_VERSION}")
     return older[version](data)
+
+
+@contextmanager
+def remedied(remedy: str) -> Iterator[None]:
+    """Within the block, give each CorruptResult this remedy instead of its own."""
+    try:
+        yield
+    except CorruptResult as error:
+        raise CorruptResult(str(error), remedy) from error
 
 
 def seal(record: dict[str, Any]) -> str:
