@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from psdbench.cameras import CameraConfig
+from psdbench.camera_config import CameraConfig
 
 __all__ = [
     "CameraConfig",

@@ -23,7 +23,7 @@ from psdbench.config import slug
 from psdbench.store.manifest import problems, read_manifest, read_stages
 from psdbench.store.prune import CHECKPOINTS
 
-EVERY, STEPS = 4, 24
+EVERY, STEPS = 4, 16
 """steps between two checkpoints, steps of a job"""
 PATIENCE = 300.0
 """seconds until a life that neither begins nor ends is an error"""
@@ -47,14 +47,17 @@ class Counted(SDS):
         os.close(log)
         return super().gradient(step)
 '''
-LIBRARIES = ["psdbench.optimize", "psdbench.evaluate", "psdbench.priors.diffusers", "psdbench.scorers.clip"]
+SIZES = {"voxels.resolution": 12, "optimize.size": 32, "evaluate.size": 32, "evaluate.turntable_frames": 4}
+SMALL = [word for name, value in SIZES.items() for word in ("--set", f"{name}={value}")]
+LIBRARIES = ["psdbench.optimize", "psdbench.evaluate", "psdbench.priors.diffusers", "psdbench.priors.lora"]
 
 
-def command(out: Path, plugin: Path) -> list[str]:
-    """The arguments of a run of four jobs."""
-    words = ["run", "--methods", "counted,psd", "--plugin", plugin, "--prompts", SMOKE, "--out", out]
+def command(out: Path, plugin: Path, prior: Path) -> list[str]:
+    """The arguments of a run of four jobs, of a method without and one with weights of its own."""
+    words = ["run", "--methods", "counted,vsd", "--plugin", plugin, "--prompts", SMOKE, "--out", out]
     words += ["--seeds", 1, "--steps", STEPS, "--set", f"optimize.checkpoint_every={EVERY}", "--workers", 1]
-    words += ["--device", "cpu", "--metrics", "hps,true_preference,ground_truth"]
+    words += ["--prior", prior, *SMALL]
+    words += ["--device", "cpu", "--metrics", "true_preference,ground_truth"]
     return list(map(str, words))
 
 
@@ -72,14 +75,14 @@ def live(arguments: list[str], log: Path, stderr: Connection) -> None:
 class Life:
     """One life of a run; `started` is set when it begins to work on a job."""
 
-    def __init__(self, out: Path, plugin: Path) -> None:
+    def __init__(self, out: Path, arguments: list[str]) -> None:
         self.out, self.log = out, out.with_suffix(".steps")
         self.log.write_text("")
         self.before = {folder: Job.seen(folder) for folder in out.glob("jobs/*")}
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(LIBRARIES)
         reader, writer = context.Pipe(duplex=False)
-        self.process = context.Process(target=live, args=(command(out, plugin), self.log, writer))
+        self.process = context.Process(target=live, args=(arguments, self.log, writer))
         self.process.start()
         writer.close()
         self.started, self.text = threading.Event(), ""
@@ -116,7 +119,11 @@ class Life:
         deadline = time.monotonic() + PATIENCE
         while self.alive and not sign():
             assert time.monotonic() < deadline, self.text
-            time.sleep(0.002)
+            time.sleep(0.005)
+
+    def gets_on(self) -> bool:
+        """Whether it has left anything new: a job's first file, a checkpoint, a stage."""
+        return any(Job.seen(folder) != self.before.get(folder, Job()) for folder in self.out.glob("jobs/*"))
 
     def commits(self) -> bool:
         """Whether a job has just got its scores: what is left of it is the commit."""
@@ -180,17 +187,24 @@ def moment(life: Life) -> str:
     return "resume" if resumed and after == life.before else "work"
 
 
-def wait(life: Life, aim: str, work: float, rng: Random) -> None:
-    """Let a life go on until the moment that is aimed at; `work` is how long four jobs take, seconds."""
+def wait(life: Life, aim: str, load: float, work: float, rng: Random) -> None:
+    """Let a life go on until about the moment that is aimed at.
+
+    `load` is how long it takes from the start of a job to its first checkpoint, `work` how long four jobs take,
+    seconds.
+    """
     if aim == "start":
-        time.sleep(rng.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, load))
         return
     life.wait_for(life.started.is_set)
-    if aim == "commit":
+    if aim == "resume":
+        time.sleep(rng.uniform(0, load))
+    elif aim == "work":
+        life.wait_for(life.gets_on)
+        time.sleep(rng.uniform(0, work / 4))
+    else:
         life.wait_for(life.commits)
         time.sleep(rng.uniform(0, 0.1))
-    else:
-        time.sleep(rng.uniform(0, work / 4 if aim == "work" else work / STEPS))
 
 
 def assert_no_half_commit(out: Path, done_before: set[Path]) -> set[Path]:

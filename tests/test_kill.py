@@ -15,32 +15,32 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from lives import COUNTED, EVERY, Life, assert_no_half_commit, moment, wait
+from lives import COUNTED, EVERY, Life, assert_no_half_commit, command, moment, wait
 
-from psdbench.world import weights_folder
+from psdbench.store.prune import CHECKPOINTS
 
 AIMS = ("work", "resume", "commit", "resume", "work", "resume", "start", "commit")
 RESULTS = ("asset.safetensors", "trace.csv", "scores.json", "turntable.mp4", "renders/view_00.png")
-
-pytestmark = pytest.mark.skipif(
-    not (weights_folder() / "prior" / "unet").is_dir(), reason="the embedded weights are not there yet"
-)
 
 
 @pytest.mark.parametrize(
     ("kills", "resumes", "commits"), [(20, 4, 2), pytest.param(200, 40, 20, marks=pytest.mark.slow)]
 )
 def test_killed_again_and_again_same_table(
-    tmp_path: Path, program: Callable, kills: int, resumes: int, commits: int
+    tmp_path: Path, program: Callable, tiny_prior_folder: Path, kills: int, resumes: int, commits: int
 ) -> None:
     plugin = tmp_path / "counted.py"
     plugin.write_text(COUNTED)
-    work = undisturbed(tmp_path / "undisturbed", plugin)
+
+    def begin(out: Path) -> Life:
+        return Life(out, command(out, plugin, tiny_prior_folder))
+
+    load, work = measured(begin(tmp_path / "undisturbed"))
     rng, aims, moments = Random(kills), cycle(AIMS), Counter[str]()
     outs, done, lost = [tmp_path / "killed-0"], set[Path](), list[int]()
     while moments.total() < kills:
-        life = Life(outs[-1], plugin)
-        wait(life, next(aims), work, rng)
+        life = begin(outs[-1])
+        wait(life, next(aims), load, work, rng)
         code = life.kill()
         done = assert_no_half_commit(outs[-1], done)
         if code == 0:
@@ -55,22 +55,23 @@ def test_killed_again_and_again_same_table(
     assert moments["commit"] >= commits
     assert max(lost) <= EVERY
     for out in outs:
-        assert_same(out, plugin, tmp_path / "undisturbed", program)
+        life = begin(out)
+        assert life.end() == 0, life.text
+        assert_same(out, tmp_path / "undisturbed", program)
 
 
-def undisturbed(out: Path, plugin: Path) -> float:
-    """Run to the end; seconds from the first job's start on."""
-    life = Life(out, plugin)
+def measured(life: Life) -> tuple[float, float]:
+    """Let it run to its end; seconds from the start of the first job to a checkpoint, and to the end of all."""
     life.wait_for(life.started.is_set)
     begin = time.monotonic()
+    life.wait_for(lambda: any(life.out.glob(f"jobs/*/{CHECKPOINTS}")))
+    load = time.monotonic() - begin
     assert life.end() == 0, life.text
-    return time.monotonic() - begin
+    return load, time.monotonic() - begin
 
 
-def assert_same(out: Path, plugin: Path, undisturbed: Path, program: Callable) -> None:
-    """Finish a killed run; its results and its table have the bytes of the undisturbed one."""
-    life = Life(out, plugin)
-    assert life.end() == 0, life.text
+def assert_same(out: Path, undisturbed: Path, program: Callable) -> None:
+    """Results and table of a run that was killed and finished have the bytes of the undisturbed one."""
     assert not list(out.rglob("*.tmp*"))
     jobs = [path.parent for path in undisturbed.glob("jobs/*/manifest.json")]
     assert len(jobs) == 4

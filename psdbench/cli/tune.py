@@ -67,6 +67,10 @@ def tune(
     device: o.Device = None,
     dtype: o.Dtype = None,
     workers: o.Workers = None,
+    launcher: o.Launcher = None,
+    slurm: o.Slurm = None,
+    ray: o.Ray = None,
+    max_time: o.MaxTime = None,
     plugin: o.Plugin = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -123,17 +127,27 @@ def _announce(tuning: Tuning, settings: RunConfig, tell: Callable[[str], None]) 
 
 def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[list[Task]], Any]:
     """What brings the jobs of a round to their end, with progress on stderr and run.json beside them."""
+    import signal
+    import time
+
     from psdbench.cli.run import run_facts
+    from psdbench.errors import Interrupted
     from psdbench.launch.launchers import launch
+    from psdbench.launch.options import parse_time
     from psdbench.launch.progress import make_display
     from psdbench.store.run import write_run
 
+    deadline = time.monotonic() + parse_time(settings.max_time) if settings.max_time else None
+
     def execute(tasks: list[Task]) -> Any:
+        seconds = deadline - time.monotonic() if deadline is not None else None
+        if seconds is not None and seconds <= 0:
+            raise Interrupted(signal.SIGALRM)
         write_run(tuning.plan.out, run_facts(tuning.plan, settings))
         display = make_display(len(tasks), quiet)
         try:
             plan = tuning.plan
-            return launch(tasks, settings, plan.out, plan.protocol.device, display.show)
+            return launch(tasks, settings, plan.out, plan.protocol.device, display.show, seconds)
         finally:
             display.close()
 

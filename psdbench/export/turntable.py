@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, orbit
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import orbit
 from psdbench.representations import Representation
 from psdbench.store import atomic
 

@@ -13,19 +13,28 @@ from psdbench.settings import RunConfig
 
 
 def launch(
-    tasks: Sequence[Task], settings: RunConfig, out: Path, device: str, report: Report
+    tasks: Sequence[Task],
+    settings: RunConfig,
+    out: Path,
+    device: str,
+    report: Report,
+    seconds: float | None = None,
+    together: bool = False,
 ) -> list[Outcome]:
     """Execute tasks as the settings say; the outcome of each.
 
-    Raises Interrupted when a signal or the time of --max-time ended it, and EnvironmentProblem.
+    `seconds` is what is left of --max-time, where that is not all; `together` says that only scores are missing,
+    for which an array task of SLURM takes many jobs at a time. Raises Interrupted when a signal or the time
+    ended it, and EnvironmentProblem.
     """
     options = launch_options(settings.launcher, settings.slurm, settings.ray)
-    seconds = parse_time(settings.max_time) if settings.max_time else None
+    if seconds is None and settings.max_time:
+        seconds = parse_time(settings.max_time)
     workers = settings.workers or default_workers(device)
     if isinstance(options, SlurmOptions):
         from psdbench.launch.slurm import SlurmRun
 
-        return SlurmRun(out, options, settings.workers, device).run(tasks, report, seconds)
+        return SlurmRun(out, options, settings.workers, device, together).run(tasks, report, seconds)
     if isinstance(options, RayOptions):
         from psdbench.launch.ray import RayRun
 

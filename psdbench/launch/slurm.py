@@ -29,7 +29,8 @@ from psdbench.launch.notes import forwarded_warnings, quiet_libraries
 from psdbench.launch.observed import Observed
 from psdbench.launch.options import SlurmOptions, parse_time
 from psdbench.launch.stop import StopRequest
-from psdbench.launch.threads import threads_per_worker
+from psdbench.launch.threads import set_threads, threads_per_worker
+from psdbench.launch.together import run_together
 from psdbench.store import atomic
 from psdbench.store.manifest import MANIFEST, read_manifest
 from psdbench.store.sealed import read_json
@@ -50,6 +51,8 @@ class ArrayTask:
     tasks: tuple[Task, ...]
     device: str
     threads: int
+    together: bool = False
+    """whether many jobs are done at a time, for only their scores are missing"""
 
     def __call__(self) -> None:
         """Do the jobs; how each ended stands in its folder.
@@ -58,7 +61,11 @@ class ArrayTask:
         """
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         try:
-            run_jobs(self.tasks, 1, self.device, _log)
+            if self.together:
+                set_threads(self.device)
+                run_together(self.tasks, Models(self.device), _log)
+            else:
+                run_jobs(self.tasks, 1, self.device, _log)
         except Interrupted as error:
             _log(Event("note", "", text=str(error)))
             if error.signal_number != signal.SIGTERM:
@@ -80,6 +87,8 @@ class SlurmRun:
     workers: int | None
     """array tasks; None for one a job"""
     device: str
+    together: bool = False
+    """whether a task does many jobs at a time, for only their scores are missing"""
     unanswered: str = ""
     """what SLURM said instead of an answer when it was last asked"""
 
@@ -154,7 +163,9 @@ class SlurmRun:
         chunks, threads = self.chunks(tasks), threads_per_worker()
         try:
             with _kept("SLURM_CONF", helpers.clean_env()):
-                jobs = executor.submit_array([ArrayTask(chunk, self.device, threads) for chunk in chunks])
+                jobs = executor.submit_array(
+                    [ArrayTask(chunk, self.device, threads, self.together) for chunk in chunks]
+                )
         except (FailedSubmissionError, UncompletedJobError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise EnvironmentProblem(

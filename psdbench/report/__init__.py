@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -82,19 +82,19 @@ class Report:
         return list(paths.values())
 
     def _write_csv(self, folder: Path) -> None:
-        for name, text in self.csv_files.items():
-            atomic.write_text(folder / name, text)
+        for name, parts in self.csv_files.items():
+            atomic.write_texts(folder / name, parts)
 
     @property
-    def csv_files(self) -> dict[str, str]:
-        """The CSV files beside table.csv by name."""
-        texts = {
+    def csv_files(self) -> dict[str, Iterable[str]]:
+        """The CSV files beside table.csv by name, each in parts."""
+        texts: dict[str, Iterable[str]] = {
             "scores.csv": tables.scores_csv(self.results, self.analysis),
-            "cost.csv": tables.cost_csv(self.results),
-            "columns.csv": tables.columns_csv(),
+            "cost.csv": [tables.cost_csv(self.results)],
+            "columns.csv": [tables.columns_csv()],
         }
         if self.validity.agreements:
-            texts["agreement.csv"] = tables.agreement_csv(self.validity.agreements)
+            texts["agreement.csv"] = [tables.agreement_csv(self.validity.agreements)]
         return texts
 
     def _write_document(self, path: Path) -> None:

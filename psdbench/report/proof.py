@@ -40,7 +40,8 @@ def check_report(run: Path) -> tuple[int, list[str]]:
 def _checks(made: Report, folder: Path) -> dict[str, Check]:
     """By file name what tells whether a file says what the report says."""
     texts = {name: made.text(kind) for kind, name in (("csv", "table.csv"), ("json", "table.json"))}
-    checks = {name: _is(text) for name, text in {**texts, **made.csv_files}.items()}
+    checks = {name: _is(text) for name, text in texts.items()}
+    checks |= {name: _is("".join(parts)) for name, parts in made.csv_files.items()}
     checks["table.tex"] = _is(made.text("latex"))
     checks["report.md"] = _holds(document(made.content, (), Pictures(), folder))
     checks["scores.parquet"] = lambda path: _same_table(path, made)

@@ -1,10 +1,14 @@
-"""What a report is made of: the verified results of run folders, of one protocol and one set of scorers."""
+"""What a report is made of: the verified results of run folders, of one protocol and one set of scorers.
+
+A report of ten thousand jobs is to fit into half a gigabyte: words that all jobs have are kept once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from psdbench.config import JobSpec, identity
@@ -21,7 +25,7 @@ ELSEWHERE = "‡"
 """marks the label of a method whose renders were made elsewhere"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """What one scorer said of the views of one job; None marks a view without a score."""
 
@@ -101,7 +105,7 @@ def _read(folder: Path) -> Result | None:
 
 def _scores(folder: Path, manifest: Manifest) -> dict[str, Score]:
     scores = {
-        scorer: Score(entry["sha256"], entry["higher_is_better"], tuple(entry["values"]))
+        intern(scorer): Score(intern(entry["sha256"]), entry["higher_is_better"], tuple(entry["values"]))
         for scorer, entry in read_scores(folder, manifest).items()
     }
     if ACCURACY in scores:
@@ -121,7 +125,7 @@ def _cost(folder: Path, manifest: Manifest) -> dict[str, float]:
     if wrong := problems(folder, expected):
         raise CorruptResult(f"{folder / COST} {wrong[COST]}", "run the same command again: it is redone")
     content = (read_json(folder / COST) or {}) if expected else {}
-    return {name: value for name, value in content.items() if isinstance(value, int | float)}
+    return {intern(name): value for name, value in content.items() if isinstance(value, int | float)}
 
 
 def _labelled(results: Iterable[Result]) -> list[Result]:

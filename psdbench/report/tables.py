@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from psdbench.agreement import Agreement
@@ -17,6 +17,8 @@ from psdbench.report.text import csv_field
 from psdbench.report.tidy import score_rows
 
 SCHEMA_VERSION = 2
+PART = 2**20
+"""characters of a file that are in memory at once"""
 
 
 def table_rows(analysis: Analysis) -> list[dict[str, Any]]:
@@ -112,13 +114,13 @@ def agreement_csv(agreements: Mapping[tuple[str, str, str], Agreement]) -> str:
     return _csv(AGREEMENT, rows)
 
 
-def scores_csv(results: Sequence[Result], analysis: Analysis) -> str:
-    """One row per job, metric and view, values in full precision."""
+def scores_csv(results: Sequence[Result], analysis: Analysis) -> Iterator[str]:
+    """One row per job, metric and view, values in full precision; in parts, for there may be a million rows."""
     rows = (
         [csv_field(x) if i == 1 else _exact(x) for i, x in enumerate(r)]
         for r in score_rows(results, analysis)
     )
-    return _csv(SCORES, rows)
+    return _csv_parts(SCORES, rows)
 
 
 def table_of(table: Table) -> str:
@@ -143,11 +145,21 @@ def columns_csv() -> str:
 
 
 def _csv(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
+    return "".join(_csv_parts(header, rows))
+
+
+def _csv_parts(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The text in parts of many rows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    for row in rows:
+        writer.writerow(row)
+        if text.tell() > PART:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
 
 
 def _rounded(value: float | None) -> float | None:

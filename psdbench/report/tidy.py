@@ -14,6 +14,9 @@ from psdbench.report.text import plain
 if TYPE_CHECKING:
     import pyarrow as pa
 
+GROUP = 500
+"""jobs whose rows are in memory at once"""
+
 
 def score_rows(results: Sequence[Result], analysis: Analysis) -> Iterator[tuple[Any, ...]]:
     """Rows with the columns of `SCORES`; MAJORITY is left out, for no scorer gave it."""
@@ -30,14 +33,16 @@ def score_rows(results: Sequence[Result], analysis: Analysis) -> Iterator[tuple[
 
 
 def write_parquet(path: Path, results: Sequence[Result], analysis: Analysis) -> None:
-    """Write the rows as Parquet."""
+    """Write the rows as Parquet, in groups of `GROUP` jobs."""
     from pyarrow import parquet
 
-    parquet.write_table(score_table(results, analysis), path, compression="zstd")
+    with parquet.ParquetWriter(path, schema(), compression="zstd") as writer:
+        for start in range(0, len(results), GROUP):
+            writer.write_table(score_table(results[start : start + GROUP], analysis))
 
 
-def score_table(results: Sequence[Result], analysis: Analysis) -> pa.Table:
-    """The rows as a table whose columns carry their meaning in their metadata."""
+def schema() -> pa.Schema:
+    """The columns, which carry their meaning in their metadata."""
     import pyarrow as pa
 
     types = {
@@ -51,7 +56,14 @@ def score_table(results: Sequence[Result], analysis: Analysis) -> pa.Table:
         pa.field(name, types.get(name, pa.string()), metadata={"description": meaning})
         for name, meaning in SCORES.items()
     ]
+    return pa.schema(fields)
+
+
+def score_table(results: Sequence[Result], analysis: Analysis) -> pa.Table:
+    """The rows as a table."""
+    import pyarrow as pa
+
     columns = list(zip(*score_rows(results, analysis), strict=True))
     columns[1] = tuple(map(plain, columns[1]))
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
-    return pa.table(arrays, schema=pa.schema(fields))
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema(), strict=True)]
+    return pa.table(arrays, schema=schema())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write text as UTF-8 with line feeds, atomically."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def write_texts(path: Path, parts: Iterable[str]) -> None:
+    """Write a text that is too large to be in memory at once, part by part as UTF-8, atomically."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            file.write(part.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from psdbench.config import JobSpec, Protocol, stored
@@ -79,6 +80,9 @@ def read_job(folder: Path) -> JobSpec:
     try:
         if isinstance(data.get("protocol"), dict):
             data["protocol"] = _protocol(json.dumps(data["protocol"], sort_keys=True))
+        for name in ("prompt", "method"):
+            if isinstance(data.get(name), str):
+                data[name] = intern(data[name])
         spec = build(JobSpec, data, JOB)
     except (UsageError, TypeError) as error:
         raise corrupt(path, str(error)) from error

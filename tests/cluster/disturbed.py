@@ -16,7 +16,7 @@ from psdbench.store.manifest import read_manifest
 from psdbench.store.prune import CHECKPOINTS
 from psdbench.store.run import job_folder
 
-JOBS, STEPS, EVERY = 2, 60, 4
+JOBS, STEPS, EVERY = 2, 32, 4
 METRICS = ("true_preference",)
 RESULTS = ("asset.safetensors", "trace.csv", "scores.json", "turntable.mp4", "renders/view_00.png")
 
