@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
 
-.PHONY: install demo test test-slow bench parity lint clean
+.PHONY: install demo test test-slow test-cluster bench parity lint clean
 
 install: .venv/installed
 
@@ -21,6 +21,13 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# SLURM comes from Debian's packages, which only root can install and only root can start
+test-cluster: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[slurm,ray]'
+	if test "$$(id -u)" = 0 && ! command -v slurmctld munged >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge; fi
+	$(BIN)/python -m pytest tests/cluster -m cluster -rs
 
 bench: install
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -m ''

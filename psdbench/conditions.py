@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from psdbench.cameras import VIEW_NAMES, Cameras
+from psdbench.camera_config import VIEW_NAMES
+from psdbench.cameras import Cameras
 
 if TYPE_CHECKING:
     from psdbench.priors import Prior

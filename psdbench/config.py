@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from psdbench.cameras import CameraConfig
+from psdbench.camera_config import CameraConfig
 from psdbench.identity import NOT_IDENTITY, UNLESS_DEFAULT, canonical_json, digest, identity, slug, stored
 from psdbench.ramps import check_schedules
 

@@ -6,6 +6,7 @@ Exit codes: 0 all good, 1 a bug, 2 usage or configuration, 3 finished but some j
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -61,9 +62,12 @@ class Interrupted(PsdbenchError):
     """A signal asked the program to stop; the work so far is kept and the same command continues it."""
 
     def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by signal {signal_number}", "run the same command again to continue")
+        over = signal_number == signal.SIGALRM
+        what = "the time of --max-time is over" if over else f"stopped by signal {signal_number}"
+        super().__init__(what, "run the same command again to continue")
         self.signal_number = signal_number
-        self.exit_code = PREEMPTED if signal_number not in (2, 15) else 128 + signal_number
+        by_hand = signal_number in (signal.SIGINT, signal.SIGTERM)
+        self.exit_code = 128 + signal_number if by_hand else PREEMPTED
 
     def __reduce__(self) -> tuple[type[Interrupted], tuple[object, ...]]:
         return type(self), (self.signal_number,)

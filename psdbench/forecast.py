@@ -18,8 +18,9 @@ from psdbench.budget import Budget
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
 from psdbench.launch.threads import WORKER_MB
-from psdbench.store.manifest import read_json, read_manifest
+from psdbench.store.manifest import told_status
 from psdbench.store.run import job_folder
+from psdbench.store.sealed import read_json
 
 STEP_SECONDS = 0.045
 """what a step has in common for all methods: one view of 64 x 64 pixels rendered, encoded and back, and Adam,
@@ -40,6 +41,8 @@ EVALUATE_SECONDS = 3.0
 START_SECONDS = 15.0
 """imports and models of a worker"""
 RENDERS_MB = 0.3
+SAMPLE = 50
+"""jobs of a method whose cost is looked at"""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,11 @@ def forecast(jobs: Sequence[JobSpec], out: Path, workers: int, snapshots: int = 
 
 
 def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
-    """Median cost of a step by method over the finished jobs of a folder."""
+    """Median cost of a step by method over the first finished jobs of a folder."""
     found = defaultdict[str, list[tuple[float, float]]](list)
     for spec in jobs:
+        if len(found[spec.method]) == SAMPLE:
+            continue
         try:
             cost = read_json(job_folder(out, spec) / "cost.json") or {}
         except CorruptResult:
@@ -89,7 +94,7 @@ def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
         if isinstance(cost.get("seconds"), float) and cost.get("steps"):
             steps = cost["steps"]
             found[spec.method].append((cost["seconds"] / steps, cost.get("denoiser_forwards", 0) / steps))
-    return {name: Pace(*map(median, zip(*each, strict=True))) for name, each in found.items()}
+    return {name: Pace(*map(median, zip(*each, strict=True))) for name, each in found.items() if each}
 
 
 def _built_in(spec: JobSpec, budget: Budget) -> Pace:
@@ -155,8 +160,4 @@ def _disk_mb(left: Sequence[JobSpec], workers: int, snapshots: int) -> float:
 
 
 def _finished(out: Path, spec: JobSpec) -> bool:
-    try:
-        manifest = read_manifest(job_folder(out, spec))
-    except CorruptResult:
-        return False
-    return manifest is not None and manifest.status != "failed"
+    return told_status(job_folder(out, spec)) in ("finished", "diverged")

@@ -10,6 +10,7 @@ later ones are done again. Metrics are not part of a job's identity: a new one o
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -142,7 +143,8 @@ class _Attempt:
         except Diverged as error:
             self.end("diverged", error.reason, error.step)
         except (Interrupted, EnvironmentProblem) as error:
-            _log(self.task.folder, str(error))
+            with contextlib.suppress(EnvironmentProblem):  # a full disk has no room for this line, either
+                _log(self.task.folder, str(error))
             raise
         except Exception as error:  # a job's own failure is its result; the others go on
             _log(self.task.folder, traceback.format_exc())
@@ -151,7 +153,7 @@ class _Attempt:
     def done(self, stage: str, made: Iterable[str]) -> None:
         """Keep the files that a stage has made."""
         self.files.update(record(self.task.folder, made, stage))
-        write_stages(self.task.folder, self.files)
+        write_stages(self.task.folder, self.task.spec.id, self.files)
         _log(self.task.folder, f"{stage} done")
 
     def end(self, status: Status, reason: str = "", step: int | None = None) -> None:
@@ -197,7 +199,7 @@ def _begin(task: Task, claims: ExitStack, models: Models, watch: Watch) -> _Atte
     """A claimed job with something to do, or the outcome of one without, or of another process's."""
     if not claims.enter_context(claim(task.folder)):
         return Outcome(task.folder.name, "busy")
-    atomic.sweep(task.folder)
+    atomic.sweep(task.folder, "**/")
     files, stages, settled = _inspect(task, models, watch)
     if settled:
         return settled
@@ -281,5 +283,4 @@ def _tidy(task: Task) -> None:
 
 def _log(folder: Path, text: str) -> None:
     """A line with the time in log.txt: for people only, so it needs no atomic write."""
-    with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+    atomic.append_line(folder / LOG, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}")

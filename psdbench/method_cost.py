@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, Cameras, sample_cameras
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, sample_cameras
 from psdbench.config import OptimizeConfig
 from psdbench.guidance import Method, Setting, Step, TextEmbeddings
 from psdbench.priors.gaussian import GaussianPrior, GaussianScore

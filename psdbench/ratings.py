@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psdbench.errors import CorruptResult, UsageError
-from psdbench.store import atomic
-from psdbench.store.manifest import read_json
+from psdbench.store.sealed import read_record, remedied, write_record
 
 RATINGS = "ratings.json"
+REMEDY = "score the renders again with --ratings FILE"
 RATING_KEYS = ("model", "prompt")
 """columns of a csv of ratings that are none; as in MATE-3D (arXiv 2412.11170)"""
 
@@ -74,12 +74,13 @@ def _unusable(path: Path, line: int, reason: str) -> UsageError:
 def write_ratings(run: Path, ratings: Ratings) -> None:
     """Keep ratings in a run folder, for its reports."""
     rows = [{"method": m, "prompt": p, "scores": list(values)} for (m, p), values in ratings.scores.items()]
-    atomic.write_json(run / RATINGS, {"dimensions": list(ratings.dimensions), "ratings": rows})
+    write_record(run / RATINGS, {"dimensions": list(ratings.dimensions), "ratings": rows})
 
 
 def stored_ratings(run: Path) -> Ratings | None:
     """The ratings of a run folder, None when it has none; CorruptResult for a file that is not what was written."""
-    content = read_json(run / RATINGS)
+    with remedied(REMEDY):
+        content = read_record(run / RATINGS, {})
     if content is None:
         return None
     try:
@@ -89,6 +90,4 @@ def stored_ratings(run: Path) -> Ratings | None:
         }
         return Ratings(tuple(map(str, content["dimensions"])), scores)
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptResult(
-            f"{run / RATINGS} is corrupt: {error}", "score the renders again with --ratings FILE"
-        ) from error
+        raise CorruptResult(f"{run / RATINGS} is corrupt: {error}", REMEDY) from error

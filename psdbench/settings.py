@@ -17,10 +17,12 @@ from typing import Any, Literal
 
 from psdbench import defaults, registry, strict
 from psdbench.errors import UsageError, unknown
+from psdbench.launch.options import launch_options, parse_time
 
 MAX_SEEDS = 1000
 MAX_SNAPSHOTS = 100
-_LISTS = ("methods", "prompts", "metrics")
+_LISTS = ("methods", "prompts", "metrics", "slurm", "ray", "track")
+TRACKERS = ("wandb", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class RunConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """number format in which the prior computes"""
     workers: int | None = None
+    launcher: str = "local"
+    """local, slurm or ray"""
+    slurm: tuple[str, ...] = ()
+    """KEY=VALUE of `launch.options.SlurmOptions`"""
+    ray: tuple[str, ...] = ()
+    """KEY=VALUE of `launch.options.RayOptions`"""
+    max_time: str | None = None
+    """90s, 30m, 8h or D-HH:MM:SS, after which the run stops as if preempted"""
+    track: tuple[str, ...] = ()
+    """where the run is mirrored to: wandb, tensorboard"""
     keep_checkpoints: bool = False
     snapshots: int = 0
     """pictures of every asset on its way, scored as the finished ones are"""
@@ -66,6 +78,12 @@ class RunConfig:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         if not 0 <= self.snapshots <= MAX_SNAPSHOTS:
             raise ValueError(f"snapshots must be 0 to {MAX_SNAPSHOTS}, not {self.snapshots}")
+        launch_options(self.launcher, self.slurm, self.ray)
+        for tracker in self.track:
+            if tracker not in TRACKERS:
+                raise unknown("tracker", tracker, TRACKERS)
+        if self.max_time is not None:
+            parse_time(self.max_time)
         if self.budget is not None:
             parse_budget(self.budget)
             if self.steps is not None:

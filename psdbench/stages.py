@@ -15,7 +15,8 @@ from psdbench import registry
 from psdbench.budget import Budget
 from psdbench.errors import UsageError
 from psdbench.store import atomic
-from psdbench.store.manifest import FileRecord, read_json
+from psdbench.store.manifest import FileRecord
+from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES
 
 if TYPE_CHECKING:

@@ -140,8 +140,10 @@ def _drawn(rng: np.random.Generator, counts: NDArray[np.int64], resamples: int) 
     prompts = rng.integers(len(counts), size=(resamples, len(counts)))
     drawn = counts[prompts][..., None]
     seeds = (rng.random((*prompts.shape, int(counts.max()))) * drawn).astype(np.int64)
-    places = np.arange(resamples)[:, None, None] * total + starts[prompts][..., None] + seeds
-    kept = np.broadcast_to(np.arange(seeds.shape[-1]) < drawn, seeds.shape)
-    shares = np.broadcast_to(1 / (drawn * len(counts)), seeds.shape)
-    weights = np.bincount(places[kept], shares[kept], minlength=resamples * total)
-    return weights.astype(np.float64, copy=False).reshape(resamples, total)
+    weights = np.empty((resamples, total))
+    for row in range(resamples):  # one by one, for all at once take much memory
+        places = starts[prompts[row]][:, None] + seeds[row]
+        kept = np.arange(seeds.shape[-1]) < drawn[row]
+        shares = np.broadcast_to(1 / (drawn[row] * len(counts)), places.shape)
+        weights[row] = np.bincount(places[kept], shares[kept], minlength=total)
+    return weights

@@ -31,9 +31,8 @@ from psdbench.scorers import load_scorer
 from psdbench.settings import RunConfig
 from psdbench.stages import COST
 from psdbench.stats import Estimate, estimate
-from psdbench.store import atomic
-from psdbench.store.manifest import read_json
 from psdbench.store.run import claim, job_folder, open_run
+from psdbench.store.sealed import read_json, read_record, write_record
 from psdbench.store.table import read_result, read_scores
 from psdbench.strict import build
 
@@ -116,7 +115,7 @@ class Tuning:
         with claim(open_run(self.plan.out)) as mine:
             if not mine:
                 raise UsageError(f"another process is tuning into {self.plan.out}", "wait for it")
-            self._take_over(read_json(self.plan.out / FILE) or {})
+            self._take_over(read_tuning(self.plan.out))
             for number in range(self.count):
                 self._round(number, execute, say)
             self.save()
@@ -183,12 +182,11 @@ class Tuning:
     def save(self) -> None:
         """Write tuning.json."""
         content = {
-            "schema_version": 1,
             "sampler": tpe.version(),
             "setup": asdict(self.setup),
             "methods": {name: asdict(study) for name, study in self.studies.items()},
         }
-        atomic.write_json(self.plan.out / FILE, content)
+        write_record(self.plan.out / FILE, content)
 
 
 def make_tuning(
@@ -285,6 +283,11 @@ def _refuse_other(stored: dict[str, Any], asked: dict[str, Any], out: Path, whos
             f"{out} holds another tuning: {whose}{', '.join(names)} differ",
             "choose another folder with --out",
         )
+
+
+def read_tuning(folder: Path) -> dict[str, Any]:
+    """What tuning.json holds, empty without one; CorruptResult when it is not what was written."""
+    return read_record(folder / FILE, {}) or {}
 
 
 def _read(stored: dict[str, Any], path: Path) -> tuple[Setup, dict[str, Study]]:

@@ -13,9 +13,8 @@ from psdbench import registry
 from psdbench.errors import CorruptResult
 from psdbench.scorers import load_scorer
 from psdbench.scorers.declared import VERSION, Outcome, sees
-from psdbench.store import atomic
-from psdbench.store.manifest import read_json
 from psdbench.store.run import job_folders
+from psdbench.store.sealed import corrupt, read_record, remedied, write_record
 from psdbench.store.table import read_result, read_scores
 
 if TYPE_CHECKING:
@@ -55,7 +54,17 @@ def check_metrics(
             entries[name] = _entry(scorer, controls, source)
     content = {"version": VERSION, "good": source, "metrics": entries}
     if content != stored:
-        atomic.write_json(run / CONTROLS, content)
+        write_record(run / CONTROLS, content)
+
+
+def controls_anew(run: Path, scorers: Iterable[Scorer]) -> dict[str, Outcome]:
+    """What scorers make of the controls that `controls.json` was made from; nothing is written."""
+    scorers, finished, stored = list(scorers), list(_finished(run)), _stored(run)
+    if not (scorers and finished and stored):
+        return {}
+    source = stored["good"]
+    controls = _controls(source, finished)
+    return {scorer.id: _outcome(_entry(scorer, controls, source)) for scorer in scorers}
 
 
 def read_controls(run: Path) -> dict[str, tuple[str, Outcome]]:
@@ -63,19 +72,13 @@ def read_controls(run: Path) -> dict[str, tuple[str, Outcome]]:
 
     Raises CorruptResult for a file that is not what was written.
     """
-    content = read_json(run / CONTROLS) or {}
-    try:
-        return {
-            str(name): (
-                str(entry["sha256"]),
-                _outcome(entry),
-            )
-            for name, entry in content.get("metrics", {}).items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CorruptResult(
-            f"{run / CONTROLS} is corrupt: {error}", "remove it and run: psdbench score RUN"
-        ) from error
+    with remedied("run: psdbench score RUN"):
+        content = read_record(run / CONTROLS, {}) or {}
+        try:
+            entries = content.get("metrics", {}).items()
+            return {str(name): (str(entry["sha256"]), _outcome(entry)) for name, entry in entries}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise corrupt(run / CONTROLS, str(error)) from error
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
@@ -87,7 +90,7 @@ def _stored(run: Path) -> dict[str, Any]:
     """What is there; a damaged file is made again."""
     try:
         read_controls(run)
-        return read_json(run / CONTROLS) or {}
+        return read_record(run / CONTROLS, {}) or {}
     except CorruptResult:
         return {}
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psdbench.cameras import CameraConfig, Cameras, sample_cameras, with_view_words
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, sample_cameras, with_view_words
 
 MVDREAM = {
     "fov_min": 15.0,

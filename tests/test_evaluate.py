@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, evaluation_rig
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import evaluation_rig
 from psdbench.config import EvaluateConfig, JobSpec, PriorRef, Protocol
 from psdbench.errors import CorruptResult, Diverged
 from psdbench.evaluate import GEOMETRY, read_asset_views, read_views, render_asset

@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from psdbench import registry
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
-from psdbench.errors import EnvironmentProblem, Interrupted
+from psdbench.errors import Interrupted
 from psdbench.job import Event, Models, Task, Watch, execute, settle
 from psdbench.plan import resolve_params
-from psdbench.store import atomic
 from psdbench.store.manifest import problems, read_manifest, write_manifest, write_stages
 from psdbench.store.run import claim, job_folder
 
@@ -123,7 +122,7 @@ def test_scores_of_the_geometry_render_again_what_older_versions_have_not_stored
     assert manifest is not None
     files = {name: entry for name, entry in manifest.files.items() if "geometry" not in name}
     geometry.unlink()
-    write_stages(task.folder, files)
+    write_stages(task.folder, task.spec.id, files)
     write_manifest(task.folder, dataclasses.replace(manifest, files=files))
     assert execute(task, models, Watch()).fresh is False
     assert not geometry.exists()
@@ -207,27 +206,6 @@ def test_a_jobs_own_failure_is_its_result_and_is_tried_again(
     assert manifest.status == "failed"
     assert "Traceback" in (task.folder / "log.txt").read_text()
     assert settle(task, models, Watch()) is None
-
-
-def test_a_full_disk_stops_the_run_and_loses_nothing(
-    tmp_path: Path,
-    prior: PriorRef,
-    models: Models,
-    reference: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    task = make_task(tmp_path, prior)
-
-    def full(path: Path, *args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "replace", full)
-        with pytest.raises(EnvironmentProblem, match="No space left"):
-            execute(task, models, Watch())
-    assert read_manifest(task.folder) is None
-    execute(task, models, Watch())
-    assert contents(task.folder) == reference
 
 
 def test_a_claimed_job_is_left_alone(tmp_path: Path, prior: PriorRef, models: Models) -> None:

@@ -15,6 +15,7 @@ from psdbench.foreign_folders import Asset
 from psdbench.job import Models, Task, Watch, execute
 from psdbench.scorers import load_scorer
 from psdbench.store.run import job_folder
+from psdbench.store.sealed import read_record, write_record
 from psdbench.validity import CONTROLS, check_metrics, read_controls
 
 METRICS = ("coverage", "floaters")
@@ -68,9 +69,9 @@ def test_controls_are_made_once_and_again_for_other_weights(
     assert made == []
     check_metrics(run, METRICS)
     assert made == ["floaters"]
-    content = json.loads((run / CONTROLS).read_text())
+    content = read_record(run / CONTROLS, {}) or {}
     content["metrics"]["coverage"]["sha256"] = "0" * 64
-    (run / CONTROLS).write_text(json.dumps(content))
+    write_record(run / CONTROLS, content)
     check_metrics(run, METRICS)
     assert made == ["floaters", "coverage"]
 

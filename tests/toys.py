@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, Cameras, sample_cameras, with_view_words
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, sample_cameras, with_view_words
 from psdbench.guidance import Method, Setting, Step, TextEmbeddings
 from psdbench.priors.gaussian import GaussianPrior
 from psdbench.schedules import TimestepSchedule

@@ -196,7 +196,8 @@ def _try_metric(name: str) -> str:
     """Score a grey picture; the sha256 of the scorer's files."""
     import torch
 
-    from psdbench.cameras import CameraConfig, orbit
+    from psdbench.camera_config import CameraConfig
+    from psdbench.cameras import orbit
     from psdbench.scorers import load_scorer
 
     scorer = load_scorer(name)

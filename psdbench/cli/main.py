@@ -19,11 +19,13 @@ from psdbench.cli.list import list_names
 from psdbench.cli.output import show_error
 from psdbench.cli.plan import plan
 from psdbench.cli.prefetch import prefetch
+from psdbench.cli.prune import prune
 from psdbench.cli.report import report
 from psdbench.cli.run import run
 from psdbench.cli.score import score
 from psdbench.cli.study import app as study
 from psdbench.cli.tune import tune
+from psdbench.cli.verify import verify
 from psdbench.cli.verify_scorers import verify_scorers
 from psdbench.cli.world import app as world
 from psdbench.errors import PsdbenchError, UsageError
@@ -75,6 +77,8 @@ app.command("run")(run)
 app.command("plan")(plan)
 app.command("score")(score)
 app.command("report")(report)
+app.command("verify")(verify)
+app.command("prune")(prune)
 app.command("list")(list_names)
 app.command("export")(export)
 app.command("finetune")(finetune)

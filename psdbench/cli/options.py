@@ -68,6 +68,25 @@ Dtype = Annotated[
     str | None, _option("--dtype", "Number format of the prior: float32, float16 or bfloat16. [float32]")
 ]
 Workers = Annotated[int | None, _option("--workers", "Worker processes. [measured choice]", "-j")]
+Launcher = Annotated[str | None, _option("--launcher", "Where jobs run: local, slurm or ray. [local]")]
+Slurm = Annotated[
+    list[str] | None,
+    _option(
+        "--slurm", "Options of --launcher slurm: partition=gpu,time=8:00:00,gpus=1.", metavar="KEY=VALUE"
+    ),
+]
+Ray = Annotated[
+    list[str] | None,
+    _option("--ray", "Options of --launcher ray: address=auto,gpus=0.5.", metavar="KEY=VALUE"),
+]
+MaxTime = Annotated[
+    str | None,
+    _option("--max-time", "Stop after this time as if preempted: 90s, 30m, 8h, 1-12:00:00.", metavar="TIME"),
+]
+Track = Annotated[
+    list[str] | None,
+    _option("--track", "Mirror the run to wandb (offline, unless WANDB_MODE says otherwise) or tensorboard."),
+]
 KeepCheckpoints = Annotated[
     bool | None, _option("--keep-checkpoints", "Keep the last checkpoint of finished jobs.", is_flag=True)
 ]
@@ -76,6 +95,13 @@ Snapshots = Annotated[
     _option(
         "--snapshots",
         "Score every asset so many times on its way, too: curves of quality over compute. Changes no result. [0]",
+    ),
+]
+Votes = Annotated[
+    list[Path] | None,
+    _option(
+        "--votes",
+        "What raters have saved of the study of a RUN: a file, repeated for more, or a folder of files.",
     ),
 ]
 Plugin = Annotated[
@@ -89,10 +115,13 @@ Quiet = Annotated[bool, _option("--quiet", "Only errors on stderr.", "-q")]
 
 def gather(given: Mapping[str, Any]) -> RunConfig:
     """The RunConfig of a command's arguments by name: flags and variables over the file over the defaults."""
+    from psdbench.launch.options import refuse_idle_options
     from psdbench.settings import resolve
 
     rest = {key: value for key, value in given.items() if key not in ("config", "set_", "json", "quiet")}
     if isinstance(rest.get("seeds"), str) and rest["seeds"].isdecimal():
         rest["seeds"] = int(rest["seeds"])
     rest["plugin"] = [str(file) for file in rest.get("plugin") or ()]
-    return resolve(rest, given["config"], given["set_"] or ())
+    config = resolve(rest, given["config"], given["set_"] or ())
+    refuse_idle_options(config.launcher, rest)
+    return config

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from psdbench.cli import options as o
 
 if TYPE_CHECKING:
     from psdbench.report import Output
@@ -40,14 +41,7 @@ def report(
             help="Method to compare with. [sds, where it is]", envvar="PSDBENCH_BASELINE", show_default=False
         ),
     ] = None,
-    votes: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="What raters have saved of the study of a RUN: a file, repeated for more, or a folder of files.",
-            envvar="PSDBENCH_VOTES",
-            show_default=False,
-        ),
-    ] = None,
+    votes: o.Votes = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -66,29 +60,17 @@ def report(
     from psdbench.cli.output import say
     from psdbench.errors import CorruptResult
     from psdbench.report import build_report
+    from psdbench.study.votes import vote_files
 
     formats = _formats(format)
     _check(formats, output)
-    made = build_report(runs, baseline, _files(votes or ()))
+    made = build_report(runs, baseline, vote_files(votes or ()))
     _write(made, formats, output)
     for result in made.corrupt[:SHOWN]:
         say(f"corrupt: {result.reason}")
     if len(made.corrupt) > SHOWN:
         say(f"corrupt: {len(made.corrupt) - SHOWN} more")
     return CorruptResult.exit_code if made.corrupt else 0
-
-
-def _files(votes: Sequence[Path]) -> list[Path]:
-    """Files of votes, those of a folder by name."""
-    from psdbench.errors import UsageError
-
-    found = []
-    for path in votes:
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        if not inside:
-            raise UsageError(f"{path} holds no votes: no .json file", "put the files of the raters there")
-        found += inside
-    return found
 
 
 def _formats(given: list[str] | None) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psdbench.cli import options as o
@@ -11,7 +12,7 @@ from psdbench.cli.output import print_json, say, show_error
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from psdbench.job import Outcome
+    from psdbench.job import Event, Outcome
     from psdbench.plan import Plan
     from psdbench.settings import RunConfig
 
@@ -34,6 +35,11 @@ def run(
     device: o.Device = None,
     dtype: o.Dtype = None,
     workers: o.Workers = None,
+    launcher: o.Launcher = None,
+    slurm: o.Slurm = None,
+    ray: o.Ray = None,
+    max_time: o.MaxTime = None,
+    track: o.Track = None,
     keep_checkpoints: o.KeepCheckpoints = None,
     snapshots: o.Snapshots = None,
     plugin: o.Plugin = None,
@@ -61,9 +67,8 @@ def run(
 def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     """Run a plan's jobs in its folder with progress on stderr."""
     from psdbench.job import Models, Task
-    from psdbench.launch.local import run_jobs
+    from psdbench.launch.launchers import launch
     from psdbench.launch.progress import make_display
-    from psdbench.launch.threads import default_workers
     from psdbench.store.run import job_folder, open_run, write_run
     from psdbench.validity import check_metrics
 
@@ -81,18 +86,39 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
         )
         for spec in plan.jobs
     ]
-    device = plan.protocol.device
     display = make_display(len(tasks), quiet)
     try:
-        outcomes = run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
+        with mirrored(display.show, settings.track, plan.out) as report:
+            outcomes = launch(tasks, settings, plan.out, plan.protocol.device, report)
     finally:
         display.close()
-    check_metrics(plan.out, plan.metrics, Models(device).scorer)
+    check_metrics(plan.out, plan.metrics, Models(plan.protocol.device).scorer)
     return outcomes
 
 
+@contextmanager
+def mirrored(
+    show: Callable[[Event], None], trackers: Sequence[str], out: Path
+) -> Iterator[Callable[[Event], None]]:
+    """What to report events to: the display, and the mirrors that were asked for."""
+    if not trackers:
+        yield show
+        return
+    from psdbench.tracking import Mirror
+
+    with ExitStack() as stack:
+        mirrors = [stack.enter_context(Mirror(tracker, out)) for tracker in trackers]
+
+        def report(event: Event) -> None:
+            show(event)
+            for mirror in mirrors:
+                mirror.tell(event)
+
+        yield report
+
+
 def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:
-    """run.json: the options (only those, never the raw command line), versions and the machine."""
+    """run.json: the options (never the raw command line, nor a cluster's account or address), versions, machine."""
     import os
     import platform
     from importlib.metadata import version
@@ -100,10 +126,11 @@ def run_facts(plan: Plan, settings: RunConfig) -> dict[str, Any]:
 
     from psdbench.config import stored
 
+    options = {name: value for name, value in stored(settings).items() if name not in ("slurm", "ray")}
     packages = ["psdbench", "torch", "diffusers", "transformers", "peft", "numpy"]
     packages += [name for name in ("gsplat",) if find_spec(name)]  # draws gaussians on CUDA where it is there
     return {
-        "options": stored(settings),
+        "options": options,
         "protocol": plan.protocol.hash,
         "metrics": list(plan.metrics),
         "jobs": [spec.folder_name for spec in plan.jobs],

@@ -12,7 +12,8 @@ from psdbench.cli.output import say, show_error
 
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
-    from psdbench.job import Models, Outcome, Task, Watch
+    from psdbench.job import Task
+    from psdbench.settings import RunConfig
 
 
 def score(
@@ -47,6 +48,11 @@ def score(
     ] = 8,
     out: o.Out = None,
     device: o.Device = None,
+    workers: o.Workers = None,
+    launcher: o.Launcher = None,
+    slurm: o.Slurm = None,
+    ray: o.Ray = None,
+    max_time: o.MaxTime = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
@@ -56,10 +62,10 @@ def score(
     shared": [METHOD/]PROMPT[/SEED]/*.png with a prompts file, GPTEval3D's methods/METHOD/INDEX/SEED/rgb_*.png,
     MATE-3D's METHOD/PROMPT/rendered_view_*.png with its ratings, or threestudio's trial folders.
     """
+    launching = {"device": device, "workers": workers, "launcher": launcher, "slurm": slurm, "ray": ray}
+    settings = o.gather({**launching, "max_time": max_time, "config": None, "set_": None})
     from psdbench.launch.notes import quiet_libraries
-    from psdbench.plan import device_of
     from psdbench.registry import split_names
-    from psdbench.settings import RunConfig
 
     quiet_libraries()
     names = split_names(metrics or [])
@@ -72,34 +78,28 @@ def score(
         folder = run
         run = Path(out) if out else Path("results") / f"{folder.resolve().name}-foreign"
         tasks, damaged = foreign_tasks(folder, run, names, prompts, ratings, views), 0
-    return score_tasks(run, tasks, device_of(RunConfig(device=device or "auto")), json, quiet) or damaged
+    return score_tasks(run, tasks, settings, json, quiet) or damaged
 
 
-def score_tasks(run: Path, tasks: list[Task], device: str, json: bool, quiet: bool) -> int:
-    """Execute tasks with progress on stderr, try their metrics on the controls; the exit code.
-
-    So many jobs at a time as have 64 views are in memory, and are seen by each network together.
-    """
-    from psdbench.batches import in_batches
+def score_tasks(run: Path, tasks: list[Task], settings: RunConfig, json: bool, quiet: bool) -> int:
+    """Execute tasks with progress on stderr, try their metrics on the controls; the exit code."""
     from psdbench.cli.run import summarise
     from psdbench.errors import Interrupted
-    from psdbench.job import Event, Models, Watch
-    from psdbench.launch.notes import forwarded_warnings
+    from psdbench.job import Models
+    from psdbench.launch.launchers import launch
+    from psdbench.launch.options import parse_time
     from psdbench.launch.progress import make_display
-    from psdbench.launch.stop import STOPPING, StopRequest
+    from psdbench.launch.together import run_together
+    from psdbench.plan import device_of
     from psdbench.validity import check_metrics
 
-    models, display = Models(device), make_display(len(tasks), quiet)
-
-    def note(text: str) -> None:
-        display.show(Event("note", "", text=text))
-
+    models, display = Models(device_of(settings)), make_display(len(tasks), quiet)
     try:
-        with StopRequest(message=STOPPING) as stop, forwarded_warnings(note):
-            watch = Watch(display.show, lambda: stop.number or 0)
-            outcomes = [
-                outcome for batch in in_batches(tasks, _views) for outcome in _score(batch, models, watch)
-            ]
+        if settings.launcher == "local" and settings.workers in (None, 1):
+            seconds = parse_time(settings.max_time) if settings.max_time else None
+            outcomes = run_together(tasks, models, display.show, seconds)
+        else:
+            outcomes = launch(tasks, settings, run, models.device, display.show, together=True)
     except Interrupted as error:
         show_error(error)
         return error.exit_code
@@ -159,19 +159,3 @@ def _refuse_foreign_options(run: Path, prompts: Path | None, ratings: Path | Non
             f"{run} is a run folder, and {', '.join(used)} is for renders made elsewhere",
             f"leave out {used[0]}",
         )
-
-
-def _views(task: Task) -> int:
-    """How many views a job has."""
-    spec = task.spec
-    return len(spec.foreign.files) if spec.foreign else spec.protocol.cameras.rig_views + 1
-
-
-def _score(tasks: list[Task], models: Models, watch: Watch) -> list[Outcome]:
-    from psdbench.job import Event, execute_together
-
-    watch.check()
-    outcomes = execute_together(tasks, models, watch)
-    for outcome in outcomes:
-        watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
-    return outcomes

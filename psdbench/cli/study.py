@@ -48,7 +48,8 @@ def export(
 @app.command("import")
 def import_(
     votes: Annotated[
-        list[Path], typer.Argument(metavar="VOTES...", help="Files that the raters have saved.")
+        list[Path],
+        typer.Argument(metavar="VOTES...", help="Files that the raters have saved, or their folder."),
     ],
     run: Annotated[
         Path | None,
@@ -63,7 +64,7 @@ def import_(
     """Rank the methods by votes, with intervals; agreement of the raters, and of every metric with them."""
     from psdbench.cli.output import print_json
     from psdbench.study.outcome import outcome
-    from psdbench.study.votes import find_run
+    from psdbench.study.votes import find_run, vote_files
 
     here = Path()
     places = (
@@ -72,7 +73,8 @@ def import_(
         if parent.is_dir()
         for folder in sorted(parent.iterdir())
     )
-    found = outcome(run or find_run(votes, places), votes)
+    files = vote_files(votes)
+    found = outcome(run or find_run(files, places), files)
     if json:
         print_json(found.content)
     else:

@@ -68,6 +68,10 @@ def tune(
     device: o.Device = None,
     dtype: o.Dtype = None,
     workers: o.Workers = None,
+    launcher: o.Launcher = None,
+    slurm: o.Slurm = None,
+    ray: o.Ray = None,
+    max_time: o.MaxTime = None,
     plugin: o.Plugin = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -124,19 +128,27 @@ def _announce(tuning: Tuning, settings: RunConfig, tell: Callable[[str], None]) 
 
 def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[list[Task]], Any]:
     """What brings the jobs of a round to their end, with progress on stderr and run.json beside them."""
+    import signal
+    import time
+
     from psdbench.cli.run import run_facts
-    from psdbench.launch.local import run_jobs
+    from psdbench.errors import Interrupted
+    from psdbench.launch.launchers import launch
+    from psdbench.launch.options import parse_time
     from psdbench.launch.progress import make_display
-    from psdbench.launch.threads import default_workers
     from psdbench.store.run import write_run
 
-    device = tuning.plan.protocol.device
+    deadline = time.monotonic() + parse_time(settings.max_time) if settings.max_time else None
 
     def execute(tasks: list[Task]) -> Any:
+        seconds = deadline - time.monotonic() if deadline is not None else None
+        if seconds is not None and seconds <= 0:
+            raise Interrupted(signal.SIGALRM)
         write_run(tuning.plan.out, run_facts(tuning.plan, settings))
         display = make_display(len(tasks), quiet)
         try:
-            return run_jobs(tasks, settings.workers or default_workers(device), device, display.show)
+            plan = tuning.plan
+            return launch(tasks, settings, plan.out, plan.protocol.device, display.show, seconds)
         finally:
             display.close()
 
@@ -146,16 +158,15 @@ def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[lis
 def _summarise(tuning: Tuning, json: bool) -> int:
     """Write and tell the results; 0 when every method has a best trial, else 3."""
     from psdbench.errors import SOME_FAILED
-    from psdbench.store.manifest import read_json
     from psdbench.tuned import BEST, sentence, write_results
-    from psdbench.tuning import FILE
+    from psdbench.tuning import read_tuning
 
     write_results(tuning)
     folder, setup = tuning.plan.out, tuning.setup
     for name, study in tuning.studies.items():
         say(sentence(name, study, setup))
     if json:
-        print_json(read_json(folder / FILE))
+        print_json(read_tuning(folder))
     else:
         say(f"next: psdbench run --config {folder / BEST} …, on other prompts")
         print(folder / BEST)

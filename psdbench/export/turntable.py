@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, orbit
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import orbit
 from psdbench.representations import Representation
 from psdbench.store import atomic
 
 FRAMES_PER_SECOND = 12
+QUALITY = 10
+"""x264's constant rate factor, 0 for lossless to 51: no loss that is seen"""
 
 
 def write_turntable(
@@ -41,24 +46,21 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 def write_mp4(path: Path, pictures: list[Image.Image], scale: int) -> None:
-    """Encode pictures of one size as H.264, 4:2:0, enlarged `scale` times; odd sides lose a pixel line."""
+    """Encode pictures of one size as H.264, 4:2:0, enlarged `scale` times; odd sides lose a pixel line.
+
+    Raises OSError when ffmpeg cannot write the file.
+    """
     import imageio_ffmpeg
 
     width, height = (side * scale // 2 * 2 for side in pictures[0].size)
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        (width, height),
-        fps=FRAMES_PER_SECOND,
-        codec="libx264",
-        pix_fmt_in="rgb24",
-        pix_fmt_out="yuv420p",
-        quality=8,
-        macro_block_size=2,
-        output_params=["-threads", "1", "-movflags", "+faststart", "-map_metadata", "-1", "-bitexact"],
+    frames = (picture.resize((width, height), Image.Resampling.LANCZOS).tobytes() for picture in pictures)
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{FRAMES_PER_SECOND}"]
+    codec = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", f"{QUALITY}", "-threads", "1"]
+    container = ["-movflags", "+faststart", "-map_metadata", "-1", "-bitexact"]
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *source, "-i", "-"]
+    done = subprocess.run(
+        [*ffmpeg, *codec, *container, str(path)], input=b"".join(frames), capture_output=True, check=False
     )
-    writer.send(None)
-    try:
-        for picture in pictures:
-            writer.send(picture.resize((width, height), Image.Resampling.LANCZOS).tobytes())
-    finally:
-        writer.close()
+    if done.returncode or done.stderr:  # the writer of imageio_ffmpeg takes a full disk for success
+        reason = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        raise OSError(errno.EIO, f"ffmpeg: {reason[-1]}")

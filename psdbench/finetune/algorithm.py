@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, Cameras, sample_cameras
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, sample_cameras
 from psdbench.errors import UsageError
 from psdbench.method_state import SideOptimizer
 from psdbench.streams import Streams, randn

@@ -18,8 +18,8 @@ from psdbench.priors.finetuned import FILE, Header, write_lora
 from psdbench.scorers import load_scorer
 from psdbench.store import atomic
 from psdbench.store.digest import sha256_file
-from psdbench.store.manifest import read_json
 from psdbench.store.run import claim
+from psdbench.store.sealed import read_json
 from psdbench.strict import build
 
 if TYPE_CHECKING:
@@ -192,7 +192,8 @@ def compare(algorithm: Algorithm, tuner: Tuner, spec: FinetuneSpec) -> dict[str,
 
 def measure(algorithm: Algorithm, tuner: Tuner, spec: FinetuneSpec) -> dict[tuple[str, int], float]:
     """The reward of one sample of each held-out caption; cameras and noises follow from the seed alone."""
-    from psdbench.cameras import CameraConfig, sample_cameras
+    from psdbench.camera_config import CameraConfig
+    from psdbench.cameras import sample_cameras
     from psdbench.finetune.algorithm import make_batch
     from psdbench.priors import ddim
     from psdbench.streams import Streams, randn

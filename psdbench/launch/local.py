@@ -28,10 +28,12 @@ STOP_SECONDS = 120.0
 Report = Callable[[Event], None]
 
 
-def run_jobs(tasks: Sequence[Task], workers: int, device: str, report: Report) -> list[Outcome]:
+def run_jobs(
+    tasks: Sequence[Task], workers: int, device: str, report: Report, max_seconds: float | None = None
+) -> list[Outcome]:
     """Execute tasks; what is done already is only verified. Outcomes come in the order of ending.
 
-    Raises Interrupted after SIGINT or SIGTERM, when all work is in checkpoints, and EnvironmentProblem.
+    Raises Interrupted after a signal or `max_seconds`, when all work is in checkpoints, and EnvironmentProblem.
     """
     quiet_libraries()
     if device == "cpu" and workers > max_workers():
@@ -42,19 +44,25 @@ def run_jobs(tasks: Sequence[Task], workers: int, device: str, report: Report) -
     def note(text: str) -> None:
         report(Event("note", "", text=text))
 
-    with StopRequest(message=STOPPING) as stop, forwarded_warnings(note):
-        watch = Watch(report, lambda: stop.number or 0)
-        models, outcomes, open_tasks = Models(device), list[Outcome](), list[Task]()
-        for task in tasks:
-            watch.check()
-            done = settle(task, models, watch)
-            outcomes.append(done) if done else open_tasks.append(task)
-        for status, count in Counter(outcome.status for outcome in outcomes).items():
-            report(Event("settled", "", step=count, status=status))
+    with StopRequest(message=STOPPING, seconds=max_seconds) as stop, forwarded_warnings(note):
+        watch, models = Watch(report, lambda: stop.number or 0), Models(device)
+        outcomes, open_tasks = settle_all(tasks, models, watch)
         workers = min(workers, len(open_tasks))
         if workers <= 1:
             return outcomes + _run_here(open_tasks, models, watch)
         return outcomes + Pool(workers, device, watch).run(open_tasks)
+
+
+def settle_all(tasks: Sequence[Task], models: Models, watch: Watch) -> tuple[list[Outcome], list[Task]]:
+    """The outcomes of the tasks that are done already, which is reported, and the tasks that are not."""
+    outcomes, open_tasks = list[Outcome](), list[Task]()
+    for task in tasks:
+        watch.check()
+        done = settle(task, models, watch)
+        outcomes.append(done) if done else open_tasks.append(task)
+    for status, count in Counter(outcome.status for outcome in outcomes).items():
+        watch.report(Event("settled", "", step=count, status=status))
+    return outcomes, open_tasks
 
 
 def _run_here(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:

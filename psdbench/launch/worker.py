@@ -18,7 +18,8 @@ from psdbench.launch.threads import set_threads
 
 def serve(connection: Connection, device: str, parent: int) -> None:
     """Execute the tasks that arrive until the parent closes the pipe, sends None or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # these reach the whole group; the parent passes them on
     set_threads(device)
     models = Models(device)
     with (

@@ -54,7 +54,8 @@ def grey(height: int, width: int) -> np.ndarray:
 
 def render(prompt: str, view: int, height: int, width: int) -> np.ndarray:
     """What a prompt of the embedded world names, from one of the evaluation cameras; square."""
-    from psdbench.cameras import CameraConfig, evaluation_rig
+    from psdbench.camera_config import CameraConfig
+    from psdbench.cameras import evaluation_rig
     from psdbench.world.scenes import render_prompt
 
     cameras = evaluation_rig(CameraConfig())

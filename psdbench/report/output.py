@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,13 +92,22 @@ class Output(ABC):
         return list(paths.values())
 
     def _write_csv(self, folder: Path) -> None:
-        atomic.write_text(folder / "scores.csv", tables.scores_csv(self.parts))
-        atomic.write_text(folder / "cost.csv", tables.cost_csv(self.parts))
-        atomic.write_text(folder / "columns.csv", tables.columns_csv())
+        for name, texts in self.csv_files.items():
+            atomic.write_texts(folder / name, texts)
+
+    @property
+    def csv_files(self) -> dict[str, Iterable[str]]:
+        """The CSV files beside table.csv by name, each in parts."""
+        files: dict[str, Iterable[str]] = {
+            "scores.csv": tables.scores_csv(self.parts),
+            "cost.csv": [tables.cost_csv(self.parts)],
+            "columns.csv": [tables.columns_csv()],
+        }
         if any(result.snapshots for part in self.parts for result in part.results):
-            atomic.write_text(folder / "snapshots.csv", tables.snapshots_csv(self.parts))
+            files["snapshots.csv"] = [tables.snapshots_csv(self.parts)]
         if any(part.validity.agreements or part.votes for part in self.parts):
-            atomic.write_text(folder / "agreement.csv", tables.agreement_csv(self.parts))
+            files["agreement.csv"] = [tables.agreement_csv(self.parts)]
+        return files
 
     def _write_document(self, path: Path) -> None:
         from psdbench.report.sheets import draw_sheets

@@ -68,15 +68,22 @@ class PagePart:
 
 def write_page(path: Path, report: Output) -> None:
     """Write the page, and its figures as SVG with their data as CSV into `plots/` beside it."""
+    for name, text in page_files(path, report).items():
+        atomic.write_text(path.parent / name, text)
+
+
+def page_files(path: Path, report: Output) -> dict[str, str]:
+    """The texts of the page and of its figures by their names in its folder, which `path` is in."""
     count = len(report.parts)
     prefixes = [f"protocol-{number}-" for number in range(1, count + 1)] if count > 1 else [""]
     parts = [
         _part(part, prefix, path.parent, count) for part, prefix in zip(report.parts, prefixes, strict=True)
     ]
+    texts = {}
     for plot in (plot for part in parts for section in part.sections for plot in section.plots):
-        atomic.write_text(path.parent / PLOTS / f"{plot.name}.svg", plot.svg)
-        atomic.write_text(path.parent / PLOTS / f"{plot.name}.csv", table_of(plot.data))
-    atomic.write_text(path, render_report(report, parts))
+        texts[f"{PLOTS}/{plot.name}.svg"] = plot.svg
+        texts[f"{PLOTS}/{plot.name}.csv"] = table_of(plot.data)
+    return {**texts, path.name: render_report(report, parts)}
 
 
 def _part(report: Report, prefix: str, folder: Path, share: int) -> PagePart:

@@ -14,8 +14,7 @@ from psdbench.report.analysis import Analysis
 from psdbench.report.blocks import Table, words
 from psdbench.report.results import CORRUPT, FINISHED, MAJORITY, Result, flat
 from psdbench.report.text import MISSING, count
-from psdbench.store.manifest import read_json
-from psdbench.store.run import RUN
+from psdbench.store.run import RUN, read_run
 
 
 def provenance_table(runs: Sequence[Path], analysis: Analysis, results: Sequence[Result]) -> Table:
@@ -54,7 +53,7 @@ def _command(runs: Sequence[Path], analysis: Analysis) -> str:
 def _versions(run: Path) -> list[tuple[str, Any]]:
     """Command, versions and machine as run.json tells them; no number depends on it."""
     try:
-        content = read_json(run / RUN) or {}
+        content = read_run(run)
     except CorruptResult:
         return [(RUN, "unreadable")]
     told = {key: content[key] for key in ("versions", "machine") if isinstance(content.get(key), dict)}

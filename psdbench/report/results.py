@@ -1,4 +1,7 @@
-"""What a report is made of: the verified results of run folders, by protocol, each with one set of scorers."""
+"""What a report is made of: the verified results of run folders, by protocol, each with one set of scorers.
+
+A report of ten thousand jobs is to fit into half a gigabyte: words that all jobs have are kept once.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Any
 
 from psdbench.config import JobSpec, Protocol, identity
 from psdbench.errors import CorruptResult, UsageError
-from psdbench.store.manifest import Manifest, problems, read_json
+from psdbench.store.manifest import Manifest, problems
 from psdbench.store.run import JOB, existing_run, job_folders, read_job
+from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES, UNFINISHED, read_result, read_scores
 
 FINISHED, CORRUPT = "finished", "corrupt"
@@ -169,7 +173,7 @@ def _majority(accuracy: Score) -> Score:
 def _cost(folder: Path, manifest: Manifest) -> dict[str, float]:
     """The numbers of cost.json: counters, seconds, memory; empty without the file."""
     content = _verified(folder, COST, manifest)
-    return {name: value for name, value in content.items() if isinstance(value, int | float)}
+    return {intern(name): value for name, value in content.items() if isinstance(value, int | float)}
 
 
 def _snapshots(folder: Path, manifest: Manifest) -> Iterator[Snapshot]:

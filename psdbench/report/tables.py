@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psdbench.report.analysis import Analysis, Metric
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 3
 SPENT = ("steps", "denoiser_forwards", "seconds")
+PART = 2**20
+"""characters of a file that are in memory at once"""
 
 
 def table_rows(part: Report) -> list[dict[str, Any]]:
@@ -165,13 +167,13 @@ def agreement_csv(parts: Sequence[Report]) -> str:
     return _csv(AGREEMENT, rows)
 
 
-def scores_csv(parts: Sequence[Report]) -> str:
-    """One row per job, metric and view, values in full precision."""
+def scores_csv(parts: Sequence[Report]) -> Iterator[str]:
+    """One row per job, metric and view, values in full precision; in parts, for there may be a million rows."""
     prompt = list(SCORES).index("prompt")
     rows = (
         [csv_field(x) if i == prompt else _exact(x) for i, x in enumerate(row)] for row in score_rows(parts)
     )
-    return _csv(SCORES, rows)
+    return _csv_parts(SCORES, rows)
 
 
 def table_of(table: Table) -> str:
@@ -196,11 +198,21 @@ def columns_csv() -> str:
 
 
 def _csv(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
+    return "".join(_csv_parts(header, rows))
+
+
+def _csv_parts(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The text in parts of many rows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    for row in rows:
+        writer.writerow(row)
+        if text.tell() > PART:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
 
 
 def _rounded(value: float | None) -> float | None:

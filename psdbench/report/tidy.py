@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,25 @@ from psdbench.report.schema import DIGITS, SCORES
 from psdbench.report.text import plain
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from psdbench.report.single import Report
+
+GROUP = 500
+"""jobs whose rows are in memory at once"""
 
 
 def score_rows(parts: Sequence[Report]) -> Iterator[tuple[Any, ...]]:
     """Rows with the columns of `SCORES`; MAJORITY is left out, for no scorer gave it."""
+    return chain.from_iterable(_groups(parts))
+
+
+def _groups(parts: Sequence[Report]) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """The rows of `GROUP` jobs at a time."""
     for part in parts:
         trained = {(method, m.id) for m in part.analysis.metrics for method in m.trained_on}
-        yield from _rows(part.protocol[:DIGITS], part.results, trained)
+        for start in range(0, len(part.results), GROUP):
+            yield _rows(part.protocol[:DIGITS], part.results[start : start + GROUP], trained)
 
 
 def _rows(
@@ -36,9 +48,17 @@ def _rows(
 
 
 def write_parquet(path: Path, parts: Sequence[Report]) -> None:
-    """Write the rows as Parquet; every column carries its meaning in its metadata."""
-    import pyarrow as pa
+    """Write the rows as Parquet, in groups of `GROUP` jobs."""
     from pyarrow import parquet
+
+    with parquet.ParquetWriter(path, schema(), compression="zstd") as writer:
+        for table in score_tables(parts):
+            writer.write_table(table)
+
+
+def schema() -> pa.Schema:
+    """The columns, which carry their meaning in their metadata."""
+    import pyarrow as pa
 
     types = {
         "seed": pa.int64(),
@@ -51,8 +71,16 @@ def write_parquet(path: Path, parts: Sequence[Report]) -> None:
         pa.field(name, types.get(name, pa.string()), metadata={"description": meaning})
         for name, meaning in SCORES.items()
     ]
-    columns = list(zip(*score_rows(parts), strict=True))
+    return pa.schema(fields)
+
+
+def score_tables(parts: Sequence[Report]) -> Iterator[pa.Table]:
+    """The rows as tables of the rows of `GROUP` jobs."""
+    import pyarrow as pa
+
     prompt = list(SCORES).index("prompt")
-    columns[prompt] = tuple(map(plain, columns[prompt]))
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
-    parquet.write_table(pa.table(arrays, schema=pa.schema(fields)), path, compression="zstd")
+    for rows in _groups(parts):
+        columns = list(zip(*rows, strict=True))
+        columns[prompt] = tuple(map(plain, columns[prompt]))
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema(), strict=True)]
+        yield pa.table(arrays, schema=schema())

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, Cameras, evaluation_rig
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, evaluation_rig
 from psdbench.scorers.asset import AssetViews, eyes, score_views
 from psdbench.scorers.declared import GOOD, Outcome, sees
 from psdbench.scorers.eye import look

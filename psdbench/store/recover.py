@@ -31,7 +31,8 @@ def recover(
     `order` names the stages: when a file of one is bad, the later ones are not trusted either, for they were
     made from it. Call it only while holding the folder's claim.
     """
-    _ensure_job_file(folder, spec, note)
+    _remove_links(folder, note)
+    ours = _ensure_job_file(folder, spec, note)
     manifest, staged = None, dict[str, FileRecord]()
     with _quarantined(folder / MANIFEST, note):
         found = read_manifest(folder)
@@ -39,7 +40,10 @@ def recover(
             raise CorruptResult(f"{folder / MANIFEST} is that of another job")
         manifest = found
     with _quarantined(folder / STAGES, note):
-        staged = read_stages(folder)
+        job, found_files = read_stages(folder)
+        if found_files and job != spec.id and (job or not ours):
+            raise CorruptResult(f"{folder / STAGES} is that of another job")
+        staged = found_files
     committed = manifest.files if manifest else {}
     files, broken = _trusted(folder, staged, committed, note)
     first = min((order.index(stage) for stage in broken if stage in order), default=len(order))
@@ -58,20 +62,37 @@ def _trusted(
         if None in wrong:
             files[name] = candidates[wrong.index(None)]
             continue
-        moved = quarantine(folder / name)
+        moved = quarantine(_link_above(folder, name) or folder / name)
         note(f"{folder / name} {wrong[0]}{_place(moved)}; it is made again")
         broken |= {entry.stage for entry in candidates}
     return files, broken
 
 
-def _ensure_job_file(folder: Path, spec: JobSpec, note: Note) -> None:
-    path = folder / JOB
-    if path.exists() or path.is_symlink():
-        with _quarantined(path, note):
-            if read_job(folder).id != spec.id:
-                raise CorruptResult(f"{path} is that of another job")
+def _remove_links(folder: Path, note: Note) -> None:
+    """No symbolic link in a job folder is ours, and through one we would write elsewhere."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            note(f"{path} is a symbolic link to {path.readlink()}, removed")
+            path.unlink()
+
+
+def _link_above(folder: Path, name: str) -> Path | None:
+    """The first symbolic link on the way from the job folder to a file of it."""
+    parts = Path(name).parts
+    ways = (folder.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
+    return next((way for way in ways if way.is_symlink()), None)
+
+
+def _ensure_job_file(folder: Path, spec: JobSpec, note: Note) -> bool:
+    """Make sure that job.json is there and tells of this job; False when another one was in its place."""
+    path, ours = folder / JOB, False
+    with _quarantined(path, note):
+        if path.exists() and read_job(folder).id != spec.id:
+            raise CorruptResult(f"{path} is that of another job")
+        ours = path.exists()
     if not path.exists():
         write_job(folder, spec)
+    return ours
 
 
 @contextmanager

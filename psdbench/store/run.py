@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from sys import intern
+from typing import TYPE_CHECKING, Any
 
-from psdbench.config import JobSpec, stored
+from psdbench.config import JobSpec, Protocol, stored
 from psdbench.errors import CorruptResult, EnvironmentProblem, UsageError
 from psdbench.store import atomic
-from psdbench.store.manifest import read_json
+from psdbench.store.sealed import corrupt, read_record, write_record
 from psdbench.strict import build
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 RUN, JOBS, JOB, LOCK = "run.json", "jobs", "job.json", ".lock"
 
@@ -47,51 +53,93 @@ def job_folder(run: Path, spec: JobSpec) -> Path:
 
 
 def job_folders(run: Path) -> list[Path]:
-    """All job folders of a run by name; symbolic links are not followed."""
-    return sorted(p for p in (run / JOBS).iterdir() if p.is_dir() and not p.is_symlink())
+    """All job folders of a run by name; CorruptResult when one is a symbolic link."""
+    folders = sorted(entry.path for entry in os.scandir(run / JOBS) if entry.is_symlink() or entry.is_dir())
+    return [refuse_link(Path(folder)) for folder in folders]
+
+
+def refuse_link(path: Path) -> Path:
+    """The path, if it is no symbolic link: results are read and written only where they seem to lie."""
+    if path.is_symlink():
+        raise CorruptResult(f"{path} is a symbolic link", "remove the link, or put the folder in its place")
+    return path
 
 
 def write_job(folder: Path, spec: JobSpec) -> None:
     """Write job.json: everything that determines the result, and the id of all that."""
-    atomic.write_json(folder / JOB, {"id": spec.id, **stored(spec)})
+    write_record(folder / JOB, {"id": spec.id, **stored(spec)})
 
 
 def read_job(folder: Path) -> JobSpec:
     """Read job.json back; raises CorruptResult when it is not there or is not what was written."""
     path = folder / JOB
-    data = read_json(path)
+    data = read_record(path, {1: lambda content: content}, unsealed=True)
     if data is None:
         raise CorruptResult(f"{path} is missing", "run the same command again")
     claimed = data.pop("id", None)
     try:
+        if isinstance(data.get("protocol"), dict):
+            data["protocol"] = _protocol(json.dumps(data["protocol"], sort_keys=True))
+        for name in ("prompt", "method"):
+            if isinstance(data.get(name), str):
+                data[name] = intern(data[name])
         spec = build(JobSpec, data, JOB)
     except (UsageError, TypeError) as error:
-        raise CorruptResult(f"{path} is corrupt: {error}", "run the same command again") from error
+        raise corrupt(path, str(error)) from error
     if spec.id != claimed:
-        raise CorruptResult(f"{path} is corrupt: its id does not belong to it", "run the same command again")
+        raise corrupt(path, "its id does not belong to it")
     return spec
+
+
+@lru_cache(maxsize=64)
+def _protocol(text: str) -> Protocol:
+    """One object for all jobs of a protocol: a run has thousands of jobs, and few protocols."""
+    return build(Protocol, json.loads(text), f"{JOB}.protocol")
 
 
 def write_run(run: Path, content: dict[str, Any]) -> None:
     """Write run.json: configuration, versions and machine; for people, nothing is computed from it."""
-    atomic.write_json(run / RUN, content)
+    write_record(run / RUN, content)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """What run.json tells, empty without one; CorruptResult when it is not what was written."""
+    return read_record(run / RUN, {1: lambda content: content}, unsealed=True) or {}
 
 
 @contextmanager
 def claim(folder: Path) -> Iterator[bool]:
-    """Own a job folder for the block; yields False when another process does. Locks die with their owner."""
-    from filelock import FileLock, Timeout
+    """Own a job folder for the block; yields False when another process does. Locks die with their owner.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.is_symlink():
-        raise CorruptResult(f"{folder} is a symbolic link", "remove the link")
-    lock = FileLock(folder / LOCK, timeout=0)
+    The lock is flock's, hence good between machines on a file system that carries it (local ones, Lustre, GPFS,
+    NFS from version 4 on); EnvironmentProblem where it does not.
+    """
+    from filelock import FileLock
+
+    with atomic.explained(folder):
+        atomic.make_folder(refuse_link(folder))
+    lock = FileLock(refuse_link(folder / LOCK), timeout=0)
+    mine = _acquire(lock, folder)
     try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
+        yield mine
     finally:
-        lock.release()
+        if mine:
+            lock.release()
+
+
+def _acquire(lock: BaseFileLock, folder: Path) -> bool:
+    from filelock import Timeout
+
+    try:
+        with atomic.explained(folder):
+            lock.acquire()
+    except NotImplementedError as error:
+        raise EnvironmentProblem(
+            f"the file system of {folder} has no locks, and without them jobs could be done twice",
+            "choose a folder on another file system with --out",
+        ) from error
+    except EnvironmentProblem as error:
+        if isinstance(error.__cause__, Timeout):  # which is an OSError, too
+            return False
+        raise
+    return True

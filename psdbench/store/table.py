@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
-from psdbench.store.manifest import Manifest, problems, read_json, read_manifest
+from psdbench.store.manifest import Manifest, problems, read_manifest
 from psdbench.store.run import existing_run, job_folders, read_job
+from psdbench.store.sealed import read_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,6 +16,7 @@ from psdbench.report.imagery import strip
 from psdbench.report.results import Result, read_runs
 from psdbench.report.text import plain
 from psdbench.store import atomic
+from psdbench.store.sealed import write_record
 from psdbench.study.items import Item, choose, stored
 
 FOLDER, PAGE, KEY = "study", "study.html", "key.json"
@@ -38,8 +39,7 @@ def export_study(run: Path, count: int, secret: str | None = None) -> tuple[Path
     by_key = {(r.label, r.key): r for r in results}
     content = [_shown(item, by_key) for item in items]
     data = {"study": study, "items": content, "around": _around(results)}
-    key = {"schema_version": SCHEMA_VERSION, "study": study, "items": stored(items)}
-    atomic.write_json(folder / KEY, key)
+    write_record(folder / KEY, {"study": study, "items": stored(items)})
     atomic.write_text(folder / PAGE, render("psdbench.study", "study", data=data))
     return folder / PAGE, items
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from psdbench.errors import CorruptResult, UsageError
-from psdbench.store.manifest import read_json
+from psdbench.store.sealed import read_record, remedied
 from psdbench.study.export import FOLDER, KEY, SCHEMA_VERSION
 from psdbench.study.items import Item
 
@@ -17,6 +17,7 @@ Choice = Literal["a", "b", "tie"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 PASS = 0.75
 """share of the checks that a rater must answer rightly for the votes to count"""
+REMEDY = "export the study again; its votes are lost"
 MOST_BYTES = 20_000_000
 """size of a votes file above which it is not read"""
 
@@ -48,21 +49,29 @@ def read_key(run: Path) -> tuple[str, dict[str, Item]]:
     Raises UsageError when there is none, CorruptResult when it is not what was written.
     """
     path = run / FOLDER / KEY
-    content = read_json(path)
+    with remedied(REMEDY):
+        content = read_record(path, {})
     if content is None:
         raise UsageError(f"{run} has no study", f"make one with: psdbench study export {run}")
     try:
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {content['schema_version']!r}")
         items = {
             str(e["id"]): Item(str(e["id"]), str(e["prompt"]), int(e["seed"]), str(e["a"]), str(e["b"]))
             for e in content["items"]
         }
         return str(content["study"]), items
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptResult(
-            f"{path} is corrupt: {error}", "export the study again; its votes are lost"
-        ) from error
+        raise CorruptResult(f"{path} is corrupt: {error}", REMEDY) from error
+
+
+def vote_files(paths: Iterable[Path]) -> list[Path]:
+    """Files of votes, those of a folder by name; UsageError for a folder without any."""
+    found = []
+    for path in paths:
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(f"{path} holds no votes: no .json file", "put the files of the raters there")
+        found += inside
+    return found
 
 
 def find_run(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from psdbench.cameras import VIEW_NAMES, Cameras
+from psdbench.camera_config import VIEW_NAMES
+from psdbench.cameras import Cameras
 from psdbench.world.scenes import render_prompt
 
 TURNS = torch.arange(0, 90, 5.0)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psdbench.cameras import VIEW_NAMES
+from psdbench.camera_config import VIEW_NAMES
 from psdbench.world import weights_folder
 from psdbench.world.data import camera_rows, draw_samples, draw_scene
 from psdbench.world.directions import named_azimuths, turned_as

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from psdbench.store import atomic
 from psdbench.world import weights_folder
 from psdbench.world.data import draw_samples, draw_scene
 from psdbench.world.grammar import check, describe
@@ -25,8 +26,7 @@ def save_sheet(images: Tensor, path: Path, columns: int = 10, zoom: int = 2) -> 
     picture = Image.fromarray(pixels).resize(
         (columns * width * zoom, rows * height * zoom), Image.Resampling.LANCZOS
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    atomic.write_with(path, picture.save)
 
 
 def data_sheet(path: Path, count: int, seed: int) -> list[str]:

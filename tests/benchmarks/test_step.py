@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from psdbench.cameras import CameraConfig, sample_cameras
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import sample_cameras
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
 from psdbench.guidance import cfg
 from psdbench.optimize import Optimisation

@@ -174,8 +174,19 @@ def test_a_truncated_manifest_is_set_aside(program: Callable, small: list[object
     assert len(list((path.parent / "quarantine").iterdir())) == 1
 
 
-def test_sigterm_stops_soon_and_the_same_command_continues(
-    program: Callable, small: list[object], tmp_path: Path
+def test_the_time_that_is_given_is_kept(process: Callable, small: list[object], tmp_path: Path) -> None:
+    small[small.index("--steps") + 1] = 4000
+    done = process("run", *small, "--max-time", "2s")
+    assert done.returncode == 75
+    assert done.stderr.endswith(
+        "error: the time of --max-time is over\n  remedy: run the same command again to continue\n"
+    )
+    assert list((tmp_path / "run").rglob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+def test_a_signal_stops_soon_and_the_same_command_continues(
+    small: list[object], number: signal.Signals, code: int
 ) -> None:
     small[small.index("--steps") + 1] = 4000
     command = [sys.executable, "-m", "psdbench.cli.main", "run", *map(str, small)]
@@ -184,10 +195,12 @@ def test_sigterm_stops_soon_and_the_same_command_continues(
     while ": started" not in run.stderr.readline():
         assert run.poll() is None
     time.sleep(1)
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(number)
     _, err = run.communicate(timeout=60)
-    assert run.returncode == 143
-    assert err.endswith("error: stopped by signal 15\n  remedy: run the same command again to continue\n")
+    assert run.returncode == code
+    assert err.endswith(
+        f"error: stopped by signal {number:d}\n  remedy: run the same command again to continue\n"
+    )
 
 
 def test_doctor(program: Callable) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from psdbench.cameras import CameraConfig
+from psdbench.camera_config import CameraConfig
 from psdbench.errors import EnvironmentProblem
 from psdbench.export.turntable import FRAMES_PER_SECOND, render_orbit, to_picture, write_mp4, write_turntable
 from psdbench.representations.voxels import Voxels, VoxelsConfig

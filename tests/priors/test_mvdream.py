@@ -10,7 +10,8 @@ from folders import CAMERA
 from torch import Tensor
 from toys import make_step
 
-from psdbench.cameras import CameraConfig, Cameras, sample_cameras
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, sample_cameras
 from psdbench.method_state import RenderScore
 from psdbench.priors.mvdream import MVDreamPrior
 from psdbench.streams import Streams

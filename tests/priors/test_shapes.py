@@ -10,7 +10,8 @@ from psdbench.priors.diffusers import DiffusersPrior
 
 def test_latents_are_standardised_and_text_helps_to_denoise(shapes_prior: DiffusersPrior) -> None:
     """On renders of named scenes: unit-size latents, and a lower error under the right caption than a wrong one."""
-    from psdbench.cameras import CameraConfig, evaluation_rig, with_view_words
+    from psdbench.camera_config import CameraConfig
+    from psdbench.cameras import evaluation_rig, with_view_words
     from psdbench.world.scenes import render_prompt
 
     cameras = evaluation_rig(CameraConfig())

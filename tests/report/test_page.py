@@ -16,7 +16,8 @@ import torch
 from hostile import HOSTILE
 from made_up_runs import PROMPTS, VIEWS, RunMaker
 
-from psdbench.cameras import CameraConfig, evaluation_rig
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import evaluation_rig
 from psdbench.evaluate import write_geometry
 from psdbench.report import build_report
 from psdbench.report.page import packed_plotly

@@ -16,6 +16,7 @@ from psdbench.cli.foreign import foreign_tasks
 from psdbench.job import Models, Watch, execute
 from psdbench.report import build_report
 from psdbench.report.sheets import column_names, rig_of
+from psdbench.store.sealed import write_record
 from psdbench.validity import CONTROLS
 
 Maker = Callable[..., RunMaker]
@@ -32,7 +33,7 @@ def write_controls(run: Path, **outcomes: Any) -> None:
         }
         for id, (sha256, missed) in outcomes.items()
     }
-    (run / CONTROLS).write_text(json.dumps({"version": 1, "good": "shapes", "metrics": entries}))
+    write_record(run / CONTROLS, {"version": 1, "good": "shapes", "metrics": entries})
 
 
 def test_a_metric_that_fails_its_controls_is_marked(make_run: Maker, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, Cameras, evaluation_rig, orbit, sample_cameras
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, evaluation_rig, orbit, sample_cameras
 from psdbench.representations.interpolate import Interpolate
 from psdbench.representations.volume import stopping
 from psdbench.representations.voxels import Voxels, VoxelsConfig, plane_samples

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from psdbench.cameras import CameraConfig, Cameras, evaluation_rig, orbit
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, evaluation_rig, orbit
 from psdbench.scorers import load_scorer
 from psdbench.scorers.asset import AssetViews, score_views
 from psdbench.scorers.consistency import nearest, project

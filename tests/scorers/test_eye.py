@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from psdbench.cameras import CameraConfig, orbit
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import orbit
 from psdbench.scorers import Scorer, clip
 from psdbench.scorers.aesthetic import AestheticScorer
 from psdbench.scorers.asset import AssetViews, eyes, score_views

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from psdbench.cameras import CameraConfig, Cameras, evaluation_rig, with_view_words
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, evaluation_rig, with_view_words
 from psdbench.errors import UsageError
 from psdbench.scorers import load_scorer
 from psdbench.scorers.shapes_world import ShapeAccuracy

@@ -26,6 +26,6 @@ def commit(run: Path, spec: JobSpec = SPEC, scores: dict[str, object] = SCORES) 
     files = record(folder, ["asset.safetensors"], "optimize")
     files |= record(folder, ["renders/view_00.png"], "render")
     files |= record(folder, ["scores.json"], "score")
-    write_stages(folder, files)
+    write_stages(folder, spec.id, files)
     write_manifest(folder, Manifest("finished", spec.id, spec.protocol.hash, files))
     return folder

@@ -20,6 +20,7 @@ from psdbench.store.manifest import (
     read_stages,
     write_manifest,
 )
+from psdbench.store.sealed import SCHEMA_VERSION
 
 
 def test_round_trip(job: Path) -> None:
@@ -27,12 +28,12 @@ def test_round_trip(job: Path) -> None:
     assert manifest is not None
     assert manifest.status == "finished"
     assert problems(job, manifest.files) == {}
-    assert read_stages(job) == manifest.files
+    assert read_stages(job) == (manifest.job, manifest.files)
 
 
 def test_no_manifest_is_not_an_error(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) is None
-    assert read_stages(tmp_path) == {}
+    assert read_stages(tmp_path) == ("", {})
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -52,7 +53,7 @@ def test_reason_and_step_are_kept(tmp_path: Path, status: str) -> None:
         "null",
         "\0\0\0",
         '{"schema_version": 1}',
-        '{"schema_version": 99}',
+        '{"schema_version": "2"}',
         '{"schema_version": 1, "status": "won", "job": "a", "protocol": "b", "files": {}}',
         '{"schema_version": 1, "status": "finished", "job": 3, "protocol": "b", "files": {}}',
         '{"schema_version": 1, "status": "finished", "job": "a", "protocol": "b", "files": []}',
@@ -105,6 +106,7 @@ def test_every_truncation_and_many_bit_flips_are_found(job: Path) -> None:
         ("scores.json", lambda p: p.unlink(), "is missing"),
         ("renders/view_00.png", lambda p: (p.unlink(), p.symlink_to("/etc/passwd")), "symbolic link"),
         ("renders/view_00.png", lambda p: (p.unlink(), p.mkdir()), "has"),
+        ("renders/view_00.png", lambda p: linked(p.parent), "symbolic link"),
     ],
 )
 def test_altered_files_are_found(job: Path, name: str, change: object, problem: str) -> None:
@@ -113,6 +115,12 @@ def test_altered_files_are_found(job: Path, name: str, change: object, problem: 
     found = problems(job, manifest.files)  # type: ignore[union-attr]
     assert list(found) == [name]
     assert problem in found[name]
+
+
+def linked(folder: Path) -> None:
+    """The folder elsewhere, with a link in its place."""
+    elsewhere = folder.rename(folder.parent.parent / "elsewhere")
+    folder.symlink_to(elsewhere)
 
 
 def test_a_linked_manifest_is_refused(job: Path, tmp_path: Path) -> None:
@@ -135,5 +143,5 @@ def test_quarantine_keeps_every_bad_file(tmp_path: Path) -> None:
 
 def test_manifest_is_readable_json(job: Path) -> None:
     data = json.loads((job / MANIFEST).read_text())
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == SCHEMA_VERSION
     assert data["files"]["scores.json"]["stage"] == "score"

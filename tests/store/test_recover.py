@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from finished_jobs import SPEC, commit
 from psdbench.config import JobSpec
 from psdbench.store.manifest import MANIFEST, STAGES, Manifest, read_manifest, read_stages, write_stages
 from psdbench.store.recover import recover
-from psdbench.store.run import JOB, read_job
+from psdbench.store.run import JOB, job_folder, read_job
 
 ORDER = ("optimize", "render", "score")
 
@@ -64,9 +65,9 @@ def test_one_lost_record_loses_no_stage(job: Path, name: str, content: bytes) ->
 
 def test_an_old_record_does_not_condemn_a_good_file(job: Path) -> None:
     """A run killed between two writes: one record is newer than the other, both are honest."""
-    staged = read_stages(job)
+    owner, staged = read_stages(job)
     asset = staged["asset.safetensors"]
-    write_stages(job, {**staged, "asset.safetensors": dataclasses.replace(asset, size=501)})
+    write_stages(job, owner, {**staged, "asset.safetensors": dataclasses.replace(asset, size=501)})
     stages, manifest, notes = examine(job)
     assert stages == set(ORDER)
     assert manifest is not None
@@ -80,6 +81,20 @@ def test_a_foreign_manifest_does_not_count(run: Path) -> None:
     _, manifest, notes = examine(job)
     assert manifest is None
     assert "another job" in notes[0]
+
+
+def test_a_folder_under_the_name_of_another_gives_it_nothing(run: Path) -> None:
+    """Two job folders swapped by hand: every file verifies, and none is that of the job."""
+    other = dataclasses.replace(SPEC, seed=1)
+    commit(run, other).rename(job_folder(run, SPEC))
+    stages, manifest, notes = examine(job_folder(run, SPEC))
+    assert (stages, manifest) == (set(), None)
+    assert [note.split(" is that of another job")[0].split("/")[-1] for note in notes] == [
+        JOB,
+        MANIFEST,
+        STAGES,
+    ]
+    assert read_job(job_folder(run, SPEC)) == SPEC
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"id": "x"}'])
@@ -100,6 +115,19 @@ def test_links_are_not_followed(job: Path, tmp_path: Path) -> None:
     assert stages == {"optimize"}
     assert "symbolic link" in notes[0]
     assert victim.read_bytes() == b"png" * 100
+
+
+@pytest.mark.parametrize("name", ["renders", "quarantine", "log.txt"])
+def test_links_in_a_job_folder_are_removed(job: Path, tmp_path: Path, name: str) -> None:
+    """Nothing is ever written through one."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.rmtree(job / "renders") if name == "renders" else None
+    elsewhere.mkdir()
+    (job / name).symlink_to(elsewhere)
+    _, _, notes = examine(job)
+    assert "is a symbolic link" in notes[0]
+    assert not (job / name).is_symlink()
+    assert list(elsewhere.iterdir()) == []
 
 
 MUTATIONS: list[Callable[[Path, random.Random], None]] = [

@@ -11,7 +11,8 @@ from browsing import browser, tab
 from made_up_runs import RunMaker, write_json
 from PIL import Image, ImageFilter
 
-from psdbench.cameras import CameraConfig, evaluation_rig
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import evaluation_rig
 from psdbench.store.run import open_run
 from psdbench.world.known import known_views
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from psdbench.cameras import VIEW_NAMES, Cameras
+from psdbench.camera_config import VIEW_NAMES
+from psdbench.cameras import Cameras
 from psdbench.world.directions import named_azimuths, outlines, turned_as, turns
 from psdbench.world.scenes import render_prompt
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from psdbench.cameras import CameraConfig, evaluation_rig
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import evaluation_rig
 from psdbench.world.grammar import parse
 from psdbench.world.preference import ANNOTATORS, QUALITIES, TRUE_PREFERENCE, appraise, true_preference
 from psdbench.world.renderer import apply_look, gaussian_blur, render

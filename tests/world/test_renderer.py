@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from psdbench.cameras import CameraConfig, Cameras, evaluation_rig
+from psdbench.camera_config import CameraConfig
+from psdbench.cameras import Cameras, evaluation_rig
 from psdbench.world.grammar import parse
 from psdbench.world.renderer import apply_look, gaussian_blur, render, render_layers
 from psdbench.world.scenes import COLOURS, Look, place, render_prompt

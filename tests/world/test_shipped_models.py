@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from psdbench.cameras import VIEW_NAMES, CameraConfig, evaluation_rig
+from psdbench.camera_config import VIEW_NAMES, CameraConfig
+from psdbench.cameras import evaluation_rig
 from psdbench.scorers import load_scorer
 from psdbench.world import weights_folder
 from psdbench.world.directions import named_azimuths, turned_as

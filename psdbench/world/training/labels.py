@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from psdbench.cameras import OVERHEAD, VIEW_NAMES, VIEW_WORDS
+from psdbench.camera_config import VIEW_NAMES
+from psdbench.cameras import OVERHEAD, VIEW_WORDS
 from psdbench.world.data import stack_cameras
 from psdbench.world.grammar import Caption, describe, parse
 from psdbench.world.scenes import COLOURS, RELATIONS, SHAPES, Object, Scene
