@@ -93,7 +93,7 @@ def gains_table(analysis: Analysis, results: Sequence[Result]) -> Table | None:
                 _told(truth.value) if truth else Cell(MISSING),
             ]
         )
-    header = ["method", "trained on", "gain on it", "mean gain held out", "of", "true preference"]
+    header = ["method", "trained on", "gain on it", "mean gain held out", "over", "true preference"]
     notes = [
         f"Paired differences to {analysis.baseline} in standard deviations of its means between prompts, with 95 % "
         "intervals; bold where that excludes 0. Held out: learned scorers that had no say in the method. A gain on "

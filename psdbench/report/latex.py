@@ -2,6 +2,7 @@ r"""The main table in LaTeX: booktabs, for any class; bold and underlined by sig
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -66,13 +67,13 @@ def _tabular(table: Table, columns: Sequence[int]) -> str:
     numbers = len(columns) - table.left
     rows = [line for row in table.rows for line in _rows([row[i] for i in columns])]
     lines = [
-        rf"\begin{{tabular}}{{{'l' * table.left}{'r' * numbers}}}",
+        rf"\begin{{tabular*}}{{\linewidth}}{{@{{\extracolsep{{\fill}}}}{'l' * table.left}{'r' * numbers}@{{}}}}",
         r"\toprule",
         f"{' & '.join(_heading(table.header[i]) for i in columns)} \\\\",
         r"\midrule",
         *rows,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular*}",
     ]
     return "\n".join(lines)
 
@@ -87,12 +88,17 @@ def _heading(text: str) -> str:
 
 
 def _rows(row: Sequence[Cell]) -> list[str]:
-    means = [_MARKS[cell.mark].format(escape(cell.text)) + escape(cell.suffix) for cell in row]
+    means = [_MARKS[cell.mark].format(_number(cell.text)) + escape(cell.suffix) for cell in row]
     lines = [f"{' & '.join(means)} \\\\"]
     if any(cell.small for cell in row):
-        smalls = [rf"{{\tiny {escape(cell.small)}}}" if cell.small else "" for cell in row]
+        smalls = [rf"{{\tiny {_number(cell.small)}}}" if cell.small else "" for cell in row]
         lines.append(f"{' & '.join(smalls)} \\\\[2pt]")
     return lines
+
+
+def _number(text: str) -> str:
+    """Text whose numbers have a minus, not a hyphen."""
+    return escape(re.sub(r"(?<!\S)(\[?)-(?=[\d.])", r"\1−", text))
 
 
 def escape(text: str) -> str:

@@ -111,8 +111,8 @@ def wins_table(analysis: Analysis) -> Table | None:
         f"Wins: share of the pairs of one prompt and seed in which the method is better than {analysis.baseline}. "
         "Improvement: chance that any run of it is better than any run of the baseline on the same prompt. Ties are "
         "half, 0.5 is chance.",
-        f"Detectable: the smallest difference that so many prompts would show in {POWER:.0%} of repetitions at the "
-        "corrected level; what is smaller may be there unseen.",
+        f"Detectable: the smallest difference that so many prompts would show in {POWER * 100:.0f} % of repetitions "
+        "at the corrected level; what is smaller may be there unseen.",
     ]
     header = ["method", "metric", "wins", "improvement", "p", "p (Holm)", "detectable"]
     return Table("How often, how surely", header, rows, left=2, notes=notes)

@@ -45,7 +45,7 @@ def gains_plot(gains: Sequence[Gain], prefix: str = "") -> Plot | None:
     shown = [gain for gain in gains if gain.value.mean is not None]
     if not shown:
         return None
-    figure, axes = _figure(7.2, 0.5 + 0.28 * len(shown) + 0.5)
+    figure, axes = _figure(6.0, 0.5 + 0.28 * len(shown) + 0.5)
     for row, gain in enumerate(shown):
         _point(axes, gain.value, row, COLOURS[gain.kind], MARKERS[gain.kind])
     axes.axvline(0, color=INK, linewidth=0.8)
@@ -53,7 +53,7 @@ def gains_plot(gains: Sequence[Gain], prefix: str = "") -> Plot | None:
         axes.axhline(row - 0.5, color=INK, linewidth=0.4, alpha=0.4)
     axes.set_yticks(range(len(shown)), [f"{g.method}: {g.metric}" for g in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("paired gain, standard deviations of the baseline between prompts")
+    axes.set_xlabel("paired gain, standard deviations between prompts")
     for kind in dict.fromkeys(gain.kind for gain in shown):
         axes.plot([], [], MARKERS[kind], color=COLOURS[kind], label=kind)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=INK)
@@ -113,7 +113,7 @@ def curves_plot(
     if not curves:
         return None
     words = axis.replace("_", " ")
-    figure, axes = _figure(6.4, 4.0)
+    figure, axes = _figure(5.4, 3.8)
     for index, curve in enumerate(curves):
         _curve(axes, curve, PALETTE[index % len(PALETTE)], POINTS[index % len(POINTS)])
     front = sorted((p for curve in curves for p in curve.points if p.front), key=lambda p: p.cost)

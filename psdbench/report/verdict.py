@@ -13,6 +13,8 @@ from psdbench.report.results import MAJORITY, Result
 from psdbench.report.text import count, enumeration
 
 TRUTH = "true_preference"
+NAMED = 5
+"""metrics without a difference that are named; of more, their number is told"""
 
 
 def verdict(analysis: Analysis, results: Sequence[Result]) -> list[Line]:
@@ -24,7 +26,7 @@ def verdict(analysis: Analysis, results: Sequence[Result]) -> list[Line]:
     others = [method for method in analysis.methods if method != analysis.baseline]
     if not others:
         return [Line("is the only method here: nothing to compare it with.", analysis.baseline)]
-    lines = [line for method in others for line in _method(analysis, results, method)]
+    lines = [*_short(analysis, others), *(x for method in others for x in _method(analysis, results, method))]
     tested = sum(each.adjusted is not None for each in analysis.comparisons.values())
     if tested:
         lines.append(
@@ -59,9 +61,40 @@ def _method(analysis: Analysis, results: Sequence[Result], method: str) -> list[
         ]
         parts += [f"{word} on {enumeration(found)}"] if found else []
     unclear = [_named(m, method) for m, c in pairs if c.sign == 0]
-    parts += [f"not separable on {enumeration(unclear)}"] if unclear else []
+    parts += [f"not separable on {_listed(unclear, len(pairs))}"] if unclear else []
     parts += _price(analysis, results, method)
     return [Line(f"{name}: {'; '.join(parts)}.", method), *_hacking(analysis, method)]
+
+
+def _listed(names: Sequence[str], total: int) -> str:
+    """The names, or of more than can be taken in their number alone."""
+    if len(names) <= NAMED:
+        return enumeration(names)
+    return f"any of the {total} metrics" if len(names) == total else f"the other {len(names)} metrics"
+
+
+def _short(analysis: Analysis, others: Sequence[str]) -> list[Line]:
+    """The answer in one sentence: by the true preference where it is known, else by the metrics held out."""
+    truth, metrics = analysis.metric(TRUTH), [m for m in analysis.metrics if m.id != MAJORITY]
+    if truth:
+        others = [m for m in others if analysis.comparisons[m, TRUTH].p is not None]
+        signs = {m: _direction(truth, analysis.comparisons[m, TRUTH].sign) for m in others}
+        words = {1: "better than", -1: "worse than", 0: "not separable from"}
+        groups = {word: [m for m in others if signs[m] == sign] for sign, word in words.items()}
+        told = [f"{enumeration(g)} {_are(g)} {word} {analysis.baseline}" for word, g in groups.items() if g]
+        return [Line(f"by the true preference, {'; '.join(told)}.", "In short:")] if told else []
+    told = []
+    for method in others:
+        held = [m for m in metrics if method not in m.trained_on]
+        if len(metrics) < 2 or all(analysis.comparisons[method, m.id].p is None for m in held):
+            continue
+        signs_ = [_direction(m, analysis.comparisons[method, m.id].sign) for m in held]
+        told.append(f"{method} is better on {signs_.count(1)} and worse on {signs_.count(-1)} of {len(held)}")
+    return [Line(f"of the metrics that did not steer it, {'; '.join(told)}.", "In short:")] if told else []
+
+
+def _are(methods: Sequence[str]) -> str:
+    return "is" if len(methods) == 1 else "are"
 
 
 def _price(analysis: Analysis, results: Sequence[Result], method: str) -> list[str]:

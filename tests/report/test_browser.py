@@ -124,6 +124,19 @@ def test_everything_that_acts_has_a_name_and_ids_are_unique(tab: Tab, written: P
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(tab: Tab, written: Path, scheme: str) -> None:
+    assert tab.open(written).findings(scheme) == []
+
+
+def test_axe_finds_what_is_wrong(tab: Tab, tmp_path: Path) -> None:
+    (tmp_path / "bad.html").write_text('<html lang="en"><title>x</title><img src="data:,"><button></button>')
+    assert {text.partition(":")[0] for text in tab.open(tmp_path / "bad.html").findings("light")} == {
+        "image-alt",
+        "button-name",
+    }
+
+
 def test_200_hostile_prompts_do_nothing(tab: Tab, make_run: Callable[..., RunMaker], tmp_path: Path) -> None:
     maker = make_run(methods=[])
     for prompt in HOSTILE[::7]:

@@ -79,7 +79,7 @@ def test_formats_take_commas_and_repeats(
     report([maker.run], ["latex,json", "parquet"], output=tmp_path / "out")
     out, err = capsys.readouterr()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"table.tex", "table.json", "scores.parquet"}
-    assert out.startswith("- **psd** against sds")
+    assert out.startswith("- **In short:** by the true preference, psd is not separable from sds.")
     assert err.count("written: ") == 3
     report([maker.run], ["latex"], output=tmp_path / "out")
     assert capsys.readouterr().out == (tmp_path / "out" / "table.tex").read_text()

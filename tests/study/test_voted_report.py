@@ -39,8 +39,7 @@ def test_the_verdict_says_whom_people_prefer(voted: tuple[Path, list[Path]]) -> 
 
 
 def test_every_format_has_them(voted: tuple[Path, list[Path]], tmp_path: Path) -> None:
-    run, files = voted
-    command([run], votes=[tmp_path / "votes"], output=tmp_path / "out")
+    command([voted[0]], votes=[tmp_path / "votes"], output=tmp_path / "out")
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "out" / "agreement.csv").open())}
     assert {row["people"] for row in rows.values()} == {"votes"}
     assert float(rows["clip_shapes"]["pairs"]) > 0.8 > float(rows["floaters"]["pairs"])
@@ -74,5 +73,5 @@ def _votes_on(run: Path, place: Path) -> Path:
 
 def test_a_folder_without_votes_is_refused(voted: tuple[Path, list[Path]], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no .json file"):
+    with pytest.raises(UsageError, match=r"no \.json file"):
         command([voted[0]], votes=[tmp_path / "empty"])

@@ -193,7 +193,7 @@
         }, 350);
       }
       play.setAttribute("aria-pressed", String(!running));
-      play.textContent = running ? "Turn" : "Stop";
+      play.textContent = running ? "Turn all" : "Stop";
     });
     angle.addEventListener("input", turn);
     prompt.addEventListener("change", show);
