@@ -82,7 +82,7 @@ def test_the_long_table_has_every_view_once(make_run: Maker, tmp_path: Path) -> 
     maker = make_run(prompts=PROMPTS[:2])
     maker.diverged("vsd", PROMPTS[0])
     report = build_report([maker.run])
-    rows = list(csv.DictReader(io.StringIO(scores_csv(report.parts))))
+    rows = list(csv.DictReader(io.StringIO("".join(scores_csv(report.parts)))))
     assert tuple(rows[0]) == tuple(SCORES)
     assert len(rows) == 8 * 4 * VIEWS + 1
     expected = made_up("psd", PROMPTS[0], 1)["clip_shapes"]["values"]
@@ -108,7 +108,7 @@ def test_parquet_holds_the_same_rows_and_says_what_they_mean(make_run: Maker, tm
     table = parquet.read_table(tmp_path / "scores.parquet")
     assert table.column_names == list(SCORES)
     assert table.schema.field("value").metadata[b"description"].decode() == SCORES["value"]
-    rows = list(csv.DictReader(io.StringIO(scores_csv(report.parts))))
+    rows = list(csv.DictReader(io.StringIO("".join(scores_csv(report.parts)))))
     assert table.column("value").to_pylist() == [float(row["value"]) for row in rows]
     assert table.column("view").to_pylist() == [int(row["view"]) for row in rows]
 
