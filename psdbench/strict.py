@@ -7,7 +7,6 @@ nothing else is converted), numbers must be finite. Every error is a UsageError 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import types
 from collections.abc import Mapping

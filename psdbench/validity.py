@@ -13,8 +13,8 @@ from psdbench import registry
 from psdbench.errors import CorruptResult
 from psdbench.scorers import load_scorer
 from psdbench.scorers.declared import VERSION, Outcome, sees
-from psdbench.store.sealed import corrupt, read_record, remedied, write_record
 from psdbench.store.run import job_folders
+from psdbench.store.sealed import corrupt, read_record, remedied, write_record
 from psdbench.store.table import read_result, read_scores
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def read_controls(run: Path) -> dict[str, tuple[str, Outcome]]:
     with remedied("run: psdbench score RUN"):
         content = read_record(run / CONTROLS, {}) or {}
         try:
-            entries = content.get("metrics", {}).items()
+            entries = content["metrics"].items() if content else ()
             return {str(name): (str(entry["sha256"]), _outcome(entry)) for name, entry in entries}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise corrupt(run / CONTROLS, str(error)) from error

@@ -63,7 +63,7 @@ def gains_plot(gains: Sequence[Gain]) -> Plot | None:
 def _point(axes: Axes, result: Estimate, row: int, colour: str, marker: str) -> None:
     if result.low is not None and result.high is not None:
         axes.plot([result.low, result.high], [row, row], color=colour, linewidth=1.6)
-    axes.plot([result.mean], [row], marker, color=colour, markersize=8 if marker == "*" else 6)
+    axes.plot([result.mean or 0.0], [row], marker, color=colour, markersize=8 if marker == "*" else 6)
 
 
 def cost_plot(points: Sequence[Point], axis: str, metric: str, higher_is_better: bool) -> Plot | None:
@@ -123,7 +123,7 @@ def _svg(figure: Figure, name: str) -> str:
 
     file = io.StringIO()
     metadata: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    style = {"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}
+    style: dict[Any, Any] = {"svg.hashsalt": name, "svg.fonttype": "none", "text.parse_math": False}
     with matplotlib.rc_context(style):
         figure.savefig(file, format="svg", transparent=True, metadata=metadata)
     text = file.getvalue()
