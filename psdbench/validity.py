@@ -75,7 +75,7 @@ def read_controls(run: Path) -> dict[str, tuple[str, Outcome]]:
     with remedied("run: psdbench score RUN"):
         content = read_record(run / CONTROLS, {}) or {}
         try:
-            entries = content.get("metrics", {}).items()
+            entries = content["metrics"].items() if content else ()
             return {str(name): (str(entry["sha256"]), _outcome(entry)) for name, entry in entries}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise corrupt(run / CONTROLS, str(error)) from error

@@ -142,7 +142,9 @@ def _score_anew(
     from psdbench.scorers.asset import score_views
 
     scorer = _same_scorer(name, sha256, models, proof)
-    return scorer and score_views(scorer, read_asset_views(folder, spec.prompt, rig(spec)))
+    if scorer is None:
+        return None
+    return score_views(scorer, read_asset_views(folder, spec.prompt, rig(spec)))
 
 
 def _same_scorer(name: str, sha256: str, models: Models, proof: Proof) -> Scorer | None:
@@ -170,8 +172,9 @@ def _verify_controls(run: Path, models: Models, proof: Proof) -> None:
         if old.means.keys() != anew.means.keys() or old.missed != anew.missed:
             proof.wrong.append(f"{run / CONTROLS}: {name} ranks its controls otherwise")
             continue
-        values = ([each.means[fault] for fault in sorted(each.means)] for each in (old, anew))
-        _compare(f"{CONTROLS}: {name}", *values, proof)
+        faults = sorted(anew.means)
+        before, after = ([each.means[fault] for fault in faults] for each in (old, anew))
+        _compare(f"{CONTROLS}: {name}", before, after, proof)
 
 
 def _compare(what: str, stored: Values, anew: Values, proof: Proof) -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -95,6 +95,11 @@ class Life:
             if ": started\n" in self.text:
                 self.started.set()
         stderr.close()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it found a job that had begun and not ended."""
+        return any(job.resumable for job in self.before.values())
 
     @property
     def alive(self) -> bool:
@@ -183,28 +188,29 @@ def moment(life: Life) -> str:
             return "commit"
     if not life.started.is_set():
         return "start"
-    resumed = any(begun.resumable for begun in life.before.values())
-    return "resume" if resumed and after == life.before else "work"
+    return "resume" if life.resumes and after == life.before else "work"
 
 
-def wait(life: Life, aim: str, load: float, work: float, rng: Random) -> None:
-    """Let a life go on until about the moment that is aimed at.
+@dataclass
+class Marksman:
+    """Lets lives go on until about the moment that is aimed at, and learns from what was hit."""
 
-    `load` is how long it takes from the start of a job to its first checkpoint, `work` how long four jobs take,
-    seconds.
-    """
-    if aim == "start":
-        time.sleep(rng.uniform(0, load))
-        return
-    life.wait_for(life.started.is_set)
-    if aim == "resume":
-        time.sleep(rng.uniform(0, load))
-    elif aim == "work":
-        life.wait_for(life.gets_on)
-        time.sleep(rng.uniform(0, work / 4))
-    else:
-        life.wait_for(life.commits)
-        time.sleep(rng.uniform(0, 0.1))
+    rng: Random
+    spans: dict[str, float] = field(
+        default_factory=lambda: {"start": 1.0, "resume": 0.3, "work": 4.0, "commit": 0.05}
+    )
+    """by aim the longest wait after its sign, seconds"""
+
+    def wait(self, life: Life, aim: str) -> None:
+        """Wait for the sign of a moment, then at random; return early when the life has ended."""
+        signs = {"resume": life.started.is_set, "work": life.gets_on, "commit": life.commits}
+        if aim in signs:
+            life.wait_for(signs[aim])
+        time.sleep(self.rng.uniform(0, self.spans[aim]))
+
+    def learn(self, aim: str, hit: str) -> None:
+        """Wait less after a sign that was followed by another moment, a little more after the right one."""
+        self.spans[aim] *= 1.3 if aim == hit else 0.7
 
 
 def assert_no_half_commit(out: Path, done_before: set[Path]) -> set[Path]:

@@ -10,9 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(p for folder in ("psdbench", "methods") for p in (ROOT / folder).rglob("*.py"))
-MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "yaml"}
+MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 BUILT_IN = {"eval", "exec", "compile", "__import__"}
-DOTTED = {"os.system", "os.popen", "os.startfile", "yaml.load", "subprocess.getoutput", "torch.hub.load"}
+DOTTED = {"os.system", "os.popen", "os.startfile", "subprocess.getoutput", "torch.hub.load"}
+SAFE_YAML = {"yaml.safe_load", "yaml.YAMLError"}
+"""all that may be used of that package"""
 GUARDED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
 """calls that need this argument with this value, spelled out"""
 
@@ -27,8 +29,12 @@ def forbidden(source: str) -> Iterator[str]:
         else:
             names = []
         for name in names:
-            if name.split(".")[0] in MODULES or name in DOTTED | GUARDED.keys():
+            unsafe = name.startswith("yaml.") and name not in SAFE_YAML
+            if unsafe or name.split(".")[0] in MODULES or name in DOTTED | GUARDED.keys():
                 yield f"line {node.lineno}: imports {name}"
+        used = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        if used.startswith("yaml.") and used not in SAFE_YAML:
+            yield f"line {node.lineno}: uses {used}"
         if isinstance(node, ast.Call):
             yield from (f"line {node.lineno}: {what}" for what in _call(node))
 
@@ -56,6 +62,9 @@ def test_no_source_runs_what_it_reads(path: Path) -> None:
         "import pickle",
         "from pickle import loads",
         "import yaml.loader",
+        "from yaml import load",
+        "yaml.load(text)",
+        "yaml.unsafe_load(text)",
         "from torch import load",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
@@ -75,7 +84,7 @@ def test_the_check_sees_them(source: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["torch.load(path, weights_only=True)", "model.eval()", "subprocess.run(['ls'])", "re.compile('a')"],
+    ["torch.load(path, weights_only=True)", "model.eval()", "yaml.safe_load(text)", "re.compile('a')"],
 )
 def test_the_check_lets_others_pass(source: str) -> None:
     assert list(forbidden(source)) == []

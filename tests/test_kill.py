@@ -7,7 +7,6 @@ left. A run that ends before it is killed does not count: the next one begins in
 from __future__ import annotations
 
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import cycle
@@ -15,9 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from lives import COUNTED, EVERY, Life, assert_no_half_commit, command, moment, wait
-
-from psdbench.store.prune import CHECKPOINTS
+from lives import COUNTED, EVERY, Life, Marksman, assert_no_half_commit, command, moment
 
 AIMS = ("work", "resume", "commit", "resume", "work", "resume", "start", "commit")
 RESULTS = ("asset.safetensors", "trace.csv", "scores.json", "turntable.mp4", "renders/view_00.png")
@@ -35,20 +32,24 @@ def test_killed_again_and_again_same_table(
     def begin(out: Path) -> Life:
         return Life(out, command(out, plugin, tiny_prior_folder))
 
-    load, work = measured(begin(tmp_path / "undisturbed"))
-    rng, aims, moments = Random(kills), cycle(AIMS), Counter[str]()
-    outs, done, lost = [tmp_path / "killed-0"], set[Path](), list[int]()
+    life = begin(tmp_path / "undisturbed")
+    assert life.end() == 0, life.text
+    outs, done, lost, moments = [tmp_path / "killed-0"], set[Path](), list[int](), Counter[str]()
+    marksman, aims = Marksman(Random(kills)), cycle(AIMS)
     while moments.total() < kills:
-        life = begin(outs[-1])
-        wait(life, next(aims), load, work, rng)
+        life, aim = begin(outs[-1]), next(aims)
+        aim = "work" if aim == "resume" and not life.resumes else aim
+        marksman.wait(life, aim)
         code = life.kill()
         done = assert_no_half_commit(outs[-1], done)
         if code == 0:
             outs.append(tmp_path / f"killed-{len(outs)}")
             done = set()
+            marksman.learn(aim, "end")
             continue
         assert code == -signal.SIGKILL, life.text
-        moments[moment(life)] += 1
+        marksman.learn(aim, hit := moment(life))
+        moments[hit] += 1
         lost.append(life.lost_steps())
     print(f"{dict(moments)}, {len(outs)} runs, most steps lost {max(lost)} of {EVERY}, sum {sum(lost)}")
     assert moments["resume"] >= resumes
@@ -58,16 +59,6 @@ def test_killed_again_and_again_same_table(
         life = begin(out)
         assert life.end() == 0, life.text
         assert_same(out, tmp_path / "undisturbed", program)
-
-
-def measured(life: Life) -> tuple[float, float]:
-    """Let it run to its end; seconds from the start of the first job to a checkpoint, and to the end of all."""
-    life.wait_for(life.started.is_set)
-    begin = time.monotonic()
-    life.wait_for(lambda: any(life.out.glob(f"jobs/*/{CHECKPOINTS}")))
-    load = time.monotonic() - begin
-    assert life.end() == 0, life.text
-    return load, time.monotonic() - begin
 
 
 def assert_same(out: Path, undisturbed: Path, program: Callable) -> None:

@@ -65,7 +65,10 @@ def launch_options(
     """The options of the launcher, None of the local one; UsageError for what no launcher knows."""
     if launcher not in LAUNCHERS:
         raise unknown("launcher", launcher, LAUNCHERS)
-    options = {"slurm": _read(SlurmOptions, slurm, "slurm"), "ray": _read(RayOptions, ray, "ray")}
+    options: dict[str, SlurmOptions | RayOptions] = {
+        "slurm": _read(SlurmOptions, slurm, "slurm"),
+        "ray": _read(RayOptions, ray, "ray"),
+    }
     return options.get(launcher)
 
 

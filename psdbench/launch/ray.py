@@ -6,6 +6,7 @@ progress is told from its checkpoints, its end by the actor.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -172,12 +173,14 @@ def connected(options: RayOptions, cpus: float) -> Iterator[None]:
     """Be connected to the cluster that is asked for, or to one of our own with so many cores for the time."""
     import ray
 
-    own = {"num_cpus": int(-(-cpus // 1)), "include_dashboard": False} if options.address is None else {}
+    own: dict[str, Any] = (
+        {"num_cpus": int(-(-cpus // 1)), "include_dashboard": False} if options.address is None else {}
+    )
     address = options.address or "local"
     try:
         probe(address)
         with _left_at_once():
-            ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EnvironmentProblem(

@@ -104,7 +104,10 @@ def write_run(run: Path, content: dict[str, Any]) -> None:
 
 def read_run(run: Path) -> dict[str, Any]:
     """What run.json tells, empty without one; CorruptResult when it is not what was written."""
-    return read_record(run / RUN, {1: lambda content: content}, unsealed=True) or {}
+    content = read_record(run / RUN, {1: lambda content: content}, unsealed=True)
+    if content is not None and "versions" not in content:
+        raise corrupt(run / RUN, "it is another record")
+    return content or {}
 
 
 @contextmanager

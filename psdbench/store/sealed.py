@@ -1,7 +1,8 @@
-"""Records of a run folder and its jobs: JSON objects with the version of their form and a sha256 over themselves, the seal.
+"""Records of a run folder and its jobs: JSON objects with the version of their form and a sha256, the seal.
 
 A form that has changed gets a new version; its readers bring what older versions wrote into the present form,
-so that results stay readable. Version 1 sealed neither job.json nor run.json and told not in stages.json whose stages it lists.
+so that results stay readable. Version 1 sealed neither job.json nor run.json, and its stages.json did not say
+whose stages it lists.
 """
 
 from __future__ import annotations

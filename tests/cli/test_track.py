@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from made_up_runs import RunMaker
 
+from psdbench.store.run import open_run, read_job
 from psdbench.store.table import load_table
 
 CANARY = "hf_canary_in_the_coal_mine"
@@ -16,7 +24,7 @@ BLOCK = 32768
 """bytes; W&B's files are logs of records in blocks, as LevelDB's"""
 
 
-def records(file: Path) -> Iterator[object]:
+def records(file: Path) -> Iterator[Any]:
     """The protobuf records of an offline W&B run."""
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -35,6 +43,45 @@ def records(file: Path) -> Iterator[object]:
             pending = b""
 
 
+@dataclass
+class Mirrored:
+    """What a file of W&B's says of a run."""
+
+    name: str = ""
+    id: str = ""
+    group: str = ""
+    kind: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def curve(self, name: str) -> list[float]:
+        """The values of a quantity in the order of its steps."""
+        return [row[name] for row in self.history if name in row]
+
+
+def read(file: Path) -> Mirrored:
+    """Everything that a file says, later words over earlier ones."""
+    found = Mirrored()
+    for record in records(file):
+        if record.HasField("run"):
+            run = record.run
+            found.name, found.id, found.group, found.kind = (
+                run.display_name,
+                run.run_id,
+                run.run_group,
+                run.job_type,
+            )
+        elif record.HasField("history"):
+            found.history.append({_key(item): json.loads(item.value_json) for item in record.history.item})
+        elif record.HasField("summary"):
+            found.summary |= {_key(item): json.loads(item.value_json) for item in record.summary.update}
+    return found
+
+
+def _key(item: Any) -> str:
+    return item.key or ".".join(item.nested_key)
+
+
 def test_wandb_offline_holds_the_run_and_no_secret(
     process: Callable, small: list[object], tmp_path: Path
 ) -> None:
@@ -44,25 +91,36 @@ def test_wandb_offline_holds_the_run_and_no_secret(
     prompts = small[small.index("--prompts") + 1]
     small[small.index("--prompts") + 1] = secret / "p.txt"
     (secret / "p.txt").write_text(Path(str(prompts)).read_text())
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-    done = process("run", *small, "--track", "wandb", env=variables | {"SOME_TOKEN": CANARY})
+    secrets = {"SOME_TOKEN": CANARY, "WANDB_API_KEY": CANARY.ljust(40, "0")}
+    done = process("run", *small, "--track", "wandb", env=variables() | secrets)
     assert done.returncode == 0, done.stderr
     assert "wandb" not in done.stderr, done.stderr
     folder = tmp_path / "run" / "wandb"
-    for path in folder.rglob("*"):
+    for path in (tmp_path / "run").rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
-    jobs = {p.name for p in (tmp_path / "run" / "jobs").iterdir()}
-    names, steps = set[str](), 0
-    for file in folder.rglob("*.wandb"):
-        for record in records(file):
-            if record.HasField("run"):
-                names.add(record.run.display_name)
-                assert record.run.run_group == "run"
-            steps += record.HasField("history")
-    assert names == {*jobs, "run"}
-    assert steps >= 2 * 3 + 1, "three steps of each job, and the table"
-    assert list(folder.rglob("*.mp4"))
-    assert list(folder.rglob("*.table.json"))
+    mirrored = [read(file) for file in folder.rglob("*.wandb")]
+    assert {run.group for run in mirrored} == {"run"}
+    by_name = {run.name: run for run in mirrored}
+    table = load_table(tmp_path / "run")
+    for job in (tmp_path / "run" / "jobs").iterdir():
+        run, own = by_name.pop(job.name), table[table["job"] == read_job(job).id]
+        assert (run.id, run.kind) == (read_job(job).id, "sds")
+        with (job / "trace.csv").open() as file:
+            losses = [float(row["loss"]) for row in csv.DictReader(file)]
+        assert run.curve("loss") == losses
+        mean = own[own["scorer"] == "true_preference"]["value"].mean()
+        assert run.summary["score/true_preference"] == pytest.approx(mean)
+        assert run.summary["status"] == "finished"
+    assert list(by_name) == ["run"]
+    assert by_name["run"].kind == "summary"
+    assert len(list(folder.rglob("*.mp4"))) == 2
+    (comparison,) = (path for path in folder.rglob("*.table.json") if "comparison" in path.name)
+    assert "true_preference" in comparison.read_text()
+
+
+def variables() -> dict[str, str]:
+    """The environment without what would tell W&B where to go."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
 
 
 def test_tensorboard_holds_the_curves(process: Callable, small: list[object], tmp_path: Path) -> None:
@@ -80,15 +138,43 @@ def test_tensorboard_holds_the_curves(process: Callable, small: list[object], tm
         assert mean == pytest.approx(own["value"].mean(), abs=1e-5)
 
 
-def test_a_mirror_that_breaks_harms_nothing(process: Callable, small: list[object], tmp_path: Path) -> None:
-    """W&B is asked to be online where there is no server."""
+NOWHERE = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "1"}
+
+
+@pytest.mark.parametrize(
+    "broken", [NOWHERE, {"WANDB_MODE": "no such mode"}, {"HOME": "/nowhere"}], ids=["server", "mode", "key"]
+)
+def test_a_mirror_that_breaks_harms_nothing(tmp_path: Path, broken: dict[str, str]) -> None:
+    """W&B is to be online where no server answers or no key is known, or is told nonsense."""
     pytest.importorskip("wandb", reason="pip install 'psdbench[track]'")
-    broken = {"WANDB_MODE": "no such mode", "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    done = process("run", *small, "--track", "wandb", env=os.environ | broken)
+    RunMaker(open_run(tmp_path / "run")).finished("sds", "a red cube")
+    program = [sys.executable, "-c", MIRRORED, str(tmp_path / "run")]
+    environment = variables() | {"WANDB_MODE": "online"} | broken
+    done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("note: wandb: ") == 1
-    assert "2 of 2 jobs finished" in done.stderr
-    assert load_table(tmp_path / "run")["value"].notna().all()
+    told = float(done.stdout)
+    assert told < 1, "the run never waits for the mirror"
+    names = {read(file).name for file in (tmp_path / "run").rglob("offline-run-*/*.wandb")}
+    assert ("run" in names) == (broken.get("WANDB_MODE") is None), "it goes on offline"
+
+
+MIRRORED = """
+import sys, time
+from pathlib import Path
+from psdbench.job import Event
+from psdbench.tracking import Mirror
+
+if __name__ == "__main__":
+    run = Path(sys.argv[1])
+    (job,) = (run / "jobs").iterdir()
+    with Mirror("wandb", run) as mirror:
+        begin = time.monotonic()
+        for _ in range(100):
+            mirror.tell(Event("step", job.name))
+        mirror.tell(Event("end", job.name))
+        print(time.monotonic() - begin)
+"""
 
 
 def test_an_unknown_tracker_is_refused(program: Callable, small: list[object]) -> None:

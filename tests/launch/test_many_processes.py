@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from psdbench import job
 from psdbench.config import JobSpec, PriorRef, Protocol
-from psdbench.job import Event, Models, Task, Watch
-from psdbench.launch.local import run_jobs
+from psdbench.job import Event, Task, Watch
+from psdbench.launch import local
+from psdbench.launch.local import Pool, run_jobs
 from psdbench.store import atomic
 from psdbench.store.manifest import problems, read_manifest
 from psdbench.store.run import job_folder, open_run
@@ -21,10 +23,11 @@ from psdbench.store.run import job_folder, open_run
 PROTOCOL = Protocol(PriorRef("shapes", "0" * 64))
 
 
-def stage(name: str) -> Callable[[Task, Models, Watch], Iterable[str]]:
+def stage(name: str, seconds: float) -> Callable[..., Iterable[str]]:
     """A stage in the place of a real one: it writes one file, and a line into a log that all processes share."""
 
-    def run(task: Task, models: Models, watch: Watch) -> Iterable[str]:
+    def run(task: Task, *others: object) -> Iterable[str]:
+        time.sleep(seconds)
         log = os.open(task.folder.parent.parent / "done.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(log, f"{task.folder.name} {name}\n".encode())
         os.close(log)
@@ -32,6 +35,14 @@ def stage(name: str) -> Callable[[Task, Models, Watch], Iterable[str]]:
         return [f"{name}.txt"]
 
     return run
+
+
+def replace_stages(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let jobs do nothing but sleep and write; processes that are forked inherit it."""
+    stages = {name: stage(name, seconds if name == "optimize" else 0.0) for name in job.STAGE_ORDER}
+    monkeypatch.setattr(job, "STAGES", {name: stages[name] for name in job.STAGE_ORDER if name != job.SCORE})
+    monkeypatch.setattr(job, "stored_views", lambda task: [])
+    monkeypatch.setattr(job, "score", stages[job.SCORE])
 
 
 def work(tasks: Sequence[Task], everything: str) -> None:
@@ -45,7 +56,7 @@ def work(tasks: Sequence[Task], everything: str) -> None:
 
 def run_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, jobs: int) -> list[int]:
     """How many jobs each process has brought to their end; asserts that nothing was done twice."""
-    monkeypatch.setattr(job, "_STAGES", {name: stage(name) for name in job.STAGE_ORDER})
+    replace_stages(monkeypatch, 0.0)
     specs = [JobSpec("a red cube", "sds", {}, seed, PROTOCOL) for seed in range(jobs)]
     run = open_run(tmp_path / "run")
     tasks = [Task(spec, job_folder(run, spec), ()) for spec in specs]
@@ -74,3 +85,31 @@ def test_four_processes_share_the_work(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_sixteen_processes_and_two_hundred_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_together(tmp_path, monkeypatch, count=16, jobs=200)
+
+
+def seconds_of(run: Path, workers: int, jobs: int, monkeypatch: pytest.MonkeyPatch) -> float:
+    """How long a pool needs for some jobs that sleep; its workers are forked, so that none has to start up."""
+    specs = [JobSpec("a red cube", "sds", {}, seed, PROTOCOL) for seed in range(jobs)]
+    tasks = [Task(spec, job_folder(open_run(run), spec), ()) for spec in specs]
+    monkeypatch.setattr(local.multiprocessing, "get_context", lambda kind: FORK)
+    begin = time.monotonic()
+    outcomes = Pool(workers, "cpu", Watch()).run(tasks)
+    assert [outcome.status for outcome in outcomes] == ["finished"] * jobs
+    return time.monotonic() - begin
+
+
+FORK = multiprocessing.get_context("fork")
+SLEEP = 2.0
+"""seconds of a job"""
+
+
+@pytest.mark.slow
+def test_sleeping_jobs_scale_with_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker adds beside the jobs themselves: at most 0.2 s a job, and 90 % of the ideal speed with eight."""
+    replace_stages(monkeypatch, SLEEP)
+    alone = seconds_of(tmp_path / "1", 1, 8, monkeypatch)
+    together = seconds_of(tmp_path / "8", 8, 64, monkeypatch)
+    overhead, efficiency = alone / 8 - SLEEP, alone / together
+    print(f"overhead {overhead:.3f} s a job, 8 workers at {efficiency:.0%} of 8 times one worker's speed")
+    assert overhead <= 0.2
+    assert efficiency >= 0.9

@@ -16,10 +16,14 @@ from finished_jobs import SPEC, commit
 
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
+from psdbench.ratings import Ratings, write_ratings
+from psdbench.scorers.declared import VERSION
 from psdbench.store.recover import recover
-from psdbench.store.run import job_folder
+from psdbench.store.run import job_folder, write_run
+from psdbench.store.sealed import write_record
 from psdbench.store.table import read_result, read_scores
-from psdbench.verify import file_problems
+from psdbench.validity import CONTROLS
+from psdbench.verify import file_problems, record_problems
 
 ORDER = ("optimize", "render", "score")
 OTHER = JobSpec("a blue sphere", "sds", {"guidance_scale": 3.0}, 4, SPEC.protocol)
@@ -71,6 +75,11 @@ def pristine(tmp_path: Path) -> Path:
     run = tmp_path / "pristine"
     commit(run)
     commit(run, OTHER, SCORES)
+    write_run(run, {"versions": {"psdbench": "0.1.0"}, "machine": {"cores": 2}})
+    write_ratings(run, Ratings(("quality",), {("sds", SPEC.prompt): (4.0,)}))
+    means = {"good": 0.5, "blank": 0.25}
+    entry = {"sha256": "11", "higher_is_better": True, "means": means, "missed": []}
+    write_record(run / CONTROLS, {"version": VERSION, "good": "shapes", "metrics": {"hps_shapes": entry}})
     return run
 
 
@@ -98,6 +107,7 @@ def mutate_and_check(pristine: Path, run: Path, rng: random.Random) -> str:
     damage(run / name, run / other, rng)
     specs = (SPEC, OTHER)
     told = [problem for spec in specs for problem in file_problems(job_folder(run, spec))]
+    told += record_problems(run)
     if files_of(run) != original or damage is into_a_link:
         assert told, f"{damage.__name__} of {name} with {other} was not found"
     for spec in specs:
