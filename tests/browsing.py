@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ LACKING = (
     else ""
 )
 needs_browser = pytest.mark.skipif(bool(LACKING), reason=LACKING)
+needs_axe = pytest.mark.skipif(
+    not importlib.util.find_spec("axe_playwright_python"),
+    reason="axe is not installed (pip install 'psdbench[test]')",
+)
+SERIOUS = ("moderate", "serious", "critical")
 FLAGS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",
@@ -57,6 +63,19 @@ class Tab:
     def texts(self, selector: str) -> list[str]:
         """The texts of all elements, in their order."""
         return self.page.locator(selector).all_inner_texts()
+
+
+def axe_findings(browser: Any, path: Path, scheme: str) -> list[tuple[str, str]]:
+    """What axe says against a page that a person might not get past: rule and element."""
+    context = browser.new_context(color_scheme=scheme, offline=True, bypass_csp=True)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(path.as_uri())
+    page.add_script_tag(path=str(files("axe_playwright_python") / "axe.min.js"))
+    found = page.evaluate("axe.run()")
+    context.close()
+    assert len(found["passes"]) > 20
+    return [(v["id"], v["nodes"][0]["html"]) for v in found["violations"] if v["impact"] in SERIOUS]
 
 
 @pytest.fixture(scope="module")

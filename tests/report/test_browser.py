@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import PATIENCE, Tab, needs_browser
+from browsing import Tab, axe_findings, needs_axe, needs_browser
 from hostile import HOSTILE
 from made_up_runs import PROMPTS, RunMaker
 from test_page import add_depth
@@ -18,7 +16,6 @@ from test_page import add_depth
 from psdbench.report import build_report
 
 pytestmark = needs_browser
-SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture
@@ -127,22 +124,10 @@ def test_everything_that_acts_has_a_name_and_ids_are_unique(tab: Tab, written: P
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-@pytest.mark.skipif(
-    not importlib.util.find_spec("axe_playwright_python"),
-    reason="axe is not installed (pip install 'psdbench[test]')",
-)
+@needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Any, written: Path, scheme: Any) -> None:
-    context = browser.new_context(color_scheme=scheme, offline=True, bypass_csp=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(written.as_uri())
-    page.add_script_tag(path=str(files("axe_playwright_python") / "axe.min.js"))
-    found = page.evaluate("axe.run()")
-    context.close()
-    assert len(found["passes"]) > 20
-    bad = [(v["id"], v["nodes"][0]["html"]) for v in found["violations"] if v["impact"] in SERIOUS]
-    assert bad == []
+def test_axe_finds_nothing_serious(browser: Any, written: Path, scheme: str) -> None:
+    assert axe_findings(browser, written, scheme) == []
 
 
 def test_200_hostile_prompts_do_nothing(tab: Tab, make_run: Callable[..., RunMaker], tmp_path: Path) -> None:

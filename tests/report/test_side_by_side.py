@@ -7,9 +7,10 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from browsing import Tab, browser, needs_browser, tab
+from browsing import Tab, axe_findings, browser, needs_axe, needs_browser, tab
 from made_up_runs import PROMPTS, PROTOCOL, RunMaker
 
 from psdbench.config import Protocol
@@ -104,3 +105,10 @@ def test_both_galleries_work(tab: Tab, runs: list[Path], tmp_path: Path) -> None
     assert len(ids) == len(set(ids))
     assert tab.texts("#differing tbody tr th")[:3] == ["runs", "jobs finished", "hash"]
     assert tab.complaints == []
+
+
+@needs_browser
+@needs_axe
+def test_axe_finds_nothing_serious(browser: Any, runs: list[Path], tmp_path: Path) -> None:
+    build_report(runs).write_file("html", tmp_path / "report.html")
+    assert axe_findings(browser, tmp_path / "report.html", "light") == []
