@@ -20,6 +20,7 @@ LACKING = (
     else ""
 )
 needs_browser = pytest.mark.skipif(bool(LACKING), reason=LACKING)
+SERIOUS = ("moderate", "serious", "critical")
 FLAGS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",

@@ -42,7 +42,7 @@ class SideBySide(Output):
             Line(
                 f"The jobs follow {len(self._own)} protocols, which differ in "
                 f"{count(len(self.differing), 'field')}. Each has a part of its own: methods are compared within a "
-                "protocol only, for what differs between two protocols may be due to any of these fields."
+                "protocol only, for a difference between two may be due to whatever sets them apart."
             )
         ]
         if len(self._own) < len(self.reports):
@@ -65,7 +65,7 @@ class SideBySide(Output):
             words("hash", *(part.protocol[:12] for part in own)),
         ]
         rows += [words(key, *map(_text, values)) for key, values in self.differing.items()]
-        header = ["", *(part.name for part in own)]
+        header = ["field", *(part.name for part in own)]
         return Table("What differs", header, rows, left=len(header))
 
     @property

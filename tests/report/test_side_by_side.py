@@ -104,3 +104,9 @@ def test_both_galleries_work(tab: Tab, runs: list[Path], tmp_path: Path) -> None
     assert len(ids) == len(set(ids))
     assert tab.texts("#differing tbody tr th")[:3] == ["runs", "jobs finished", "hash"]
     assert tab.complaints == []
+
+
+@needs_browser
+def test_axe_finds_nothing_serious(tab: Tab, runs: list[Path], tmp_path: Path) -> None:
+    build_report(runs).write_file("html", tmp_path / "report.html")
+    assert tab.open(tmp_path / "report.html").findings("light") == []
