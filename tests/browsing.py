@@ -64,7 +64,7 @@ class Tab:
         return [
             f"{each['id']}: {node['html']}"
             for each in found
-            if each["impact"] in ("serious", "critical")
+            if each["impact"] in SERIOUS
             for node in each["nodes"]
         ]
 
