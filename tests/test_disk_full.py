@@ -29,6 +29,7 @@ WRITTEN = (
     "stages.json",
     "view_00.png",
     "view_08.png",
+    "geometry.safetensors",
     "turntable.mp4",
     "scores.json",
     "manifest.json",

@@ -164,5 +164,5 @@ def test_the_place_and_name_of_a_lora_are_no_part_of_the_id_but_its_content_is(t
     write_job(tmp_path, one)
     text = (tmp_path / "job.json").read_text()
     (tmp_path / "job.json").write_text(text.replace('"cc"', '"ce"'))
-    with pytest.raises(CorruptResult, match="its id does not belong to it"):
+    with pytest.raises(CorruptResult, match="its seal does not fit its content"):
         read_job(tmp_path)

@@ -131,10 +131,8 @@ def test_axe_finds_nothing_serious(tab: Tab, written: Path, scheme: str) -> None
 
 def test_axe_finds_what_is_wrong(tab: Tab, tmp_path: Path) -> None:
     (tmp_path / "bad.html").write_text('<html lang="en"><title>x</title><img src="data:,"><button></button>')
-    assert {text.partition(":")[0] for text in tab.open(tmp_path / "bad.html").findings("light")} == {
-        "image-alt",
-        "button-name",
-    }
+    found = {text.partition(":")[0] for text in tab.open(tmp_path / "bad.html").findings("light")}
+    assert {"image-alt", "button-name"} <= found
 
 
 def test_200_hostile_prompts_do_nothing(tab: Tab, make_run: Callable[..., RunMaker], tmp_path: Path) -> None:
