@@ -46,7 +46,7 @@ def missing(results: Sequence[Result]) -> str:
 
 def sensitivity(analysis: Analysis, worst: Analysis | None, results: Sequence[Result]) -> list[Line]:
     """What is missing, how it is treated, and which conclusions change when failures count as the worst score."""
-    if not missing(results):
+    if not missing(results) or not analysis.metrics:
         return []
     lines = [Line(f"{missing(results)}; every mean is over the jobs that have a result.")]
     if worst is None or not analysis.comparisons:

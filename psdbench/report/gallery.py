@@ -30,7 +30,9 @@ class Gallery:
     first: dict[tuple[str, str], int] = field(default_factory=dict)
     """by prompt and method the number of its first picture"""
     left_out: int = 0
-    """finished jobs without a picture on the page"""
+    """finished jobs for whose pictures the page has no room"""
+    damaged: int = 0
+    """finished jobs whose renders are missing or unreadable"""
 
     @property
     def turnable(self) -> bool:
@@ -44,9 +46,17 @@ class Gallery:
     @property
     def note(self) -> str:
         """Which jobs are not shown; empty when all are."""
-        if not self.left_out:
-            return ""
-        return f"{count(self.left_out, 'finished job')} without a picture here: their files are in the run folder."
+        notes = []
+        if self.left_out:
+            jobs = count(self.left_out, "finished job")
+            notes.append(f"{jobs} without a picture here: their files are in the run folder.")
+        if self.damaged:
+            jobs = count(self.damaged, "finished job")
+            notes.append(
+                f"{jobs} whose renders are missing or damaged: without a picture, but with the scores, which are "
+                "sealed. The same psdbench run makes the renders again."
+            )
+        return " ".join(notes)
 
 
 def gallery(
@@ -55,8 +65,12 @@ def gallery(
     imagery: Mapping[Path, Imagery],
     points: Mapping[Path, Points],
     folder: Path,
+    room: int | None = None,
 ) -> Gallery:
-    """All jobs with pictures, prompt by prompt in the order of the methods; links are relative to `folder`."""
+    """All jobs with pictures, prompt by prompt in the order of the methods; links are relative to `folder`.
+
+    There was `room` for the pictures of so many finished jobs, or for all.
+    """
     order = {method: index for index, method in enumerate(analysis.methods)}
     shown = [result for result in results if result.folder in imagery]
     shown.sort(key=lambda r: (r.spec.prompt, order[r.label], r.spec.seed))
@@ -72,7 +86,8 @@ def gallery(
         "views": _view_names(shown),
         "truth": _truths(prompts, shown),
     }
-    return Gallery(data, first, finished - len(shown))
+    room = finished if room is None else room
+    return Gallery(data, first, finished - room, room - len(shown))
 
 
 def _job(

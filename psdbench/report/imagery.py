@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from psdbench.report.results import FINISHED, Result
+from psdbench.report.results import FINISHED, MAJORITY, Result
 
 PICTURED = 600
 """jobs of which a report shows and measures pictures; of more, the first seeds of all methods"""
@@ -44,24 +44,33 @@ class Imagery:
     statistics: dict[str, float]
 
 
-def read_imagery(results: Sequence[Result], share: int = 1) -> dict[Path, Imagery]:
-    """By job folder; jobs without a result or with unreadable renders are left out.
+def chosen(results: Sequence[Result], share: int = 1) -> list[Result]:
+    """The finished jobs whose pictures a page has room for: of too many, the first seeds of all methods.
 
     Of what a page can hold, one part of `share` is taken.
     """
     finished = [result for result in results if result.status == FINISHED]
     methods = list(dict.fromkeys(result.label for result in finished))
     finished.sort(key=lambda r: (r.spec.seed, r.spec.prompt, methods.index(r.label)))
-    shown = finished[: PICTURED // share]
+    return finished[: PICTURED // share]
+
+
+def read_imagery(results: Sequence[Result], share: int = 1) -> dict[Path, Imagery]:
+    """By job folder, of the `chosen`; jobs whose renders are not all there and readable are left out."""
+    shown = chosen(results, share)
     views = {len(list((r.folder / "renders").glob("view_*.png"))) for r in shown[:1]}
     tile = LARGE if share * len(shown) * max(views, default=0) <= FEW_TILES else SMALL
-    found = {result.folder: _imagery(result.folder, tile) for result in shown}
+    found = {result.folder: _imagery(result, tile) for result in shown}
     return {folder: each for folder, each in found.items() if each}
 
 
-def _imagery(folder: Path, tile: int) -> Imagery | None:
+def _imagery(result: Result, tile: int) -> Imagery | None:
     pictures = []
-    for path in sorted((folder / "renders").glob("view_*.png")):
+    paths = sorted((result.folder / "renders").glob("view_*.png"))
+    scored = {len(score.values) for id, score in result.scores.items() if id != MAJORITY}
+    if scored and scored != {len(paths)}:
+        return None
+    for path in paths:
         try:
             with Image.open(path) as picture:
                 pictures.append(picture.convert("RGB"))

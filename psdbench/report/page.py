@@ -20,7 +20,7 @@ from psdbench.report.cost import AXES, quality_against
 from psdbench.report.gallery import Gallery, gallery, shown_metric
 from psdbench.report.hacking import drift_table, gains, gains_table
 from psdbench.report.html import render, sha256
-from psdbench.report.imagery import read_imagery
+from psdbench.report.imagery import chosen, read_imagery
 from psdbench.report.plots import Plot, cost_plot, curves_plot, gains_plot
 from psdbench.report.points import read_points
 from psdbench.report.provenance import title
@@ -89,7 +89,9 @@ def page_files(path: Path, report: Output) -> dict[str, str]:
 def _part(report: Report, prefix: str, folder: Path, share: int) -> PagePart:
     """One protocol's part; pictures and points are as many as a page can hold, divided by the `share` parts."""
     imagery, points = read_imagery(report.results, share), read_points(report.results, share)
-    pictures = gallery(report.results, report.analysis, imagery, points, folder)
+    pictures = gallery(
+        report.results, report.analysis, imagery, points, folder, len(chosen(report.results, share))
+    )
     drift = drift_table(report.analysis, report.results, imagery)
     said = report.content
     heading = f"{said.name}: {said.title}" if said.name else ""

@@ -49,10 +49,9 @@ def _mark(analysis: Analysis, method: str, metric: Metric) -> Mark:
 def _means_notes(analysis: Analysis) -> list[str]:
     """Footnotes, each only where the table needs it."""
     prompts = count(len(analysis.prompts), "prompt")
-    notes = [
-        f"Mean over {prompts}, each counting once, with its 95 % interval from a bootstrap over prompts "
-        "and seeds; n counts jobs with a result."
-    ]
+    interval = "with its 95 % interval from a bootstrap over prompts and seeds"
+    told = f"each counting once, {interval}" if len(analysis.prompts) > 1 else "without interval"
+    notes = [f"Mean over {prompts}, {told}; n counts jobs with a result."]
     lacking = {result.note for result in analysis.means.values() if result.n and result.note}
     notes += [f"Without interval: {enumeration(sorted(lacking))}."] if lacking else []
     if any(_mark(analysis, method, metric) for metric in analysis.metrics for method in analysis.methods):

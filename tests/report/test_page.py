@@ -207,11 +207,14 @@ def test_nothing_finished_is_a_page_that_says_so(make_run: Maker, tmp_path: Path
     assert page.data["jobs"] == []
 
 
-def test_damaged_pictures_are_left_out(make_run: Maker, tmp_path: Path) -> None:
-    maker = make_run(prompts=PROMPTS[:1], seeds=(0,))
-    broken, lost = sorted((maker.run / "jobs").iterdir())
+def test_damaged_pictures_are_left_out_and_told(make_run: Maker, tmp_path: Path) -> None:
+    maker = make_run(prompts=PROMPTS[:1], seeds=(0, 1))
+    broken, lost, partial, _ = sorted((maker.run / "jobs").iterdir())
     (broken / "renders" / "view_00.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (partial / "renders" / "view_03.png").unlink()
     for path in (lost / "renders").iterdir():
         path.unlink()
     build_report([maker.run]).write_file("html", tmp_path / "report.html")
-    assert page_of(tmp_path / "report.html").data["jobs"] == []
+    page = page_of(tmp_path / "report.html")
+    assert len(page.data["jobs"]) == 1
+    assert any("3 finished jobs whose renders are missing or damaged" in words for words in page.words)
