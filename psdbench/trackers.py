@@ -77,17 +77,18 @@ class Wandb:
     @contextmanager
     def _begun(self, id: str, name: str, kind: str, config: dict[str, Any]) -> Iterator[Any]:
         """A W&B run; offline from now on, where the server or the key for it is missing."""
-        from wandb.errors import Error
+        import wandb
 
         told = {"id": id, "name": name, "job_type": kind, "config": config}
         try:
             begun = self._init(told)
-        except Error as error:
+        except wandb.Error as error:
             if self.mode != "online":
                 raise
             self.mode = "offline"
             reason = str(error).strip().splitlines()[0]
             say(f"note: wandb: {reason}; it goes on offline, later: wandb sync {self.run / 'wandb'}/*")
+            wandb.teardown()  # else the id counts as one in use
             begun = self._init(told)
         with begun:
             yield begun

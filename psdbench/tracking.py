@@ -75,6 +75,7 @@ def serve(queue: Any, done: Any, tracker: str, run: Path) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
+    os.environ.setdefault("WANDB_SILENT", "true")
     sys.argv = ["psdbench"]  # trackers store it, and arguments are nobody's business
     mirror, told = TRACKERS[tracker](run), False
     for name in _names(queue, mirror, run):
