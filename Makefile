@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
 
-.PHONY: install demo test test-slow test-cluster bench parity lint clean
+.PHONY: install demo test test-slow test-cluster bench parity speed lint clean
 
 install: .venv/installed
 
@@ -34,6 +34,9 @@ bench: install
 
 parity: install
 	$(BIN)/python tests/parity/make_parity.py $(PARITY)
+
+speed: install
+	$(BIN)/python tests/parity/make_speed.py $(SPEED)
 
 lint: install
 	$(BIN)/ruff check .

@@ -16,8 +16,6 @@ from psdbench.parity.references import REFERENCES, Reference, ask, find_python
 
 BOUND = 1e-4
 """largest allowed difference, in standard deviations of the official score over the pairs"""
-BATCH = 16
-"""prompts that our side scores at once for a picture"""
 
 Pair = tuple[int, int]
 """number of the picture, number of the prompt"""
@@ -82,7 +80,7 @@ def compare(
     for reference, python in found:
         chosen = fitting(material, reference)
         say(f"{metric}: {len(chosen.pairs)} pairs by {reference.package}")
-        theirs.append((reference, chosen, _official(metric, reference, python, chosen)))
+        theirs.append((reference, chosen, ask_official(metric, reference, python, chosen)))
     say(f"{metric}: the same by psdbench")
     ours = score_pairs(metric, material)
     return [_row(metric, reference, chosen, answer, ours) for reference, chosen, answer in theirs]
@@ -104,29 +102,31 @@ def fitting(material: Material, reference: Reference) -> Material:
 
 
 def score_pairs(metric: str, material: Material) -> dict[Pair, float]:
-    """Our scores, from the files, on the CPU."""
+    """Our scores, from the files, on the CPU, as `psdbench score` makes them: every picture is seen once."""
     import torch
 
     from psdbench.scorers import load_scorer
+    from psdbench.scorers.asset import AssetViews
+    from psdbench.scorers.eye import EyeScorer
     from psdbench.scorers.pictures import read_picture
 
     scorer = load_scorer(metric)
+    assert isinstance(scorer, EyeScorer)  # all that have a reference are
     by_picture: dict[int, list[int]] = defaultdict(list)
     for picture, prompt in material.pairs:
         by_picture[picture].append(prompt)
     scores: dict[Pair, float] = {}
     with torch.no_grad():
         for picture, wanted in by_picture.items():
-            image = read_picture(material.pictures[picture])
-            for start in range(0, len(wanted), BATCH):
-                batch = wanted[start : start + BATCH]
-                texts = [material.prompts[prompt].text for prompt in batch]
-                found = scorer.score(image.expand(len(batch), -1, -1, -1), texts).tolist()
-                scores.update(((picture, prompt), score) for prompt, score in zip(batch, found, strict=True))
+            views = AssetViews("", read_picture(material.pictures[picture])[None])
+            seen = views.features(scorer.eye)
+            for prompt in wanted:
+                scores[picture, prompt] = scorer.rate(seen, [material.prompts[prompt].text]).item()
     return scores
 
 
-def _official(metric: str, reference: Reference, python: Path, material: Material) -> dict[str, Any]:
+def ask_official(metric: str, reference: Reference, python: Path, material: Material) -> dict[str, Any]:
+    """The answer of a reference (`official_side`) for the pairs, with the weights that our scorer reads."""
     from psdbench.scorers import load_scorer
     from psdbench.scorers.folder import FolderScorer, weights_path
 

@@ -3,8 +3,9 @@
     PYTHON official_side.py REQUEST.json ANSWER.json
 
 It imports nothing of psdbench, so that no mistake can be made on both sides. The request names a `reference` (a
-function of this file), a checkpoint, pictures, prompts and pairs of them; the answer holds the `scores` of the pairs
-and the `versions` of the packages, or, where something is missing, `problem` and `remedy`. All on the CPU, float32.
+function of this file), a checkpoint, pictures, prompts and pairs of them; the answer holds the `scores` of the pairs,
+what they cost (`cost`) and the `versions` of the packages, or, where something is missing, `problem` and `remedy`.
+All on the CPU, float32. Models are loaded and called as the READMEs of the packages show.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import resource
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +30,29 @@ class Missing(Exception):
     """What the environment lacks (first argument), and how to get it (second)."""
 
 
-def each_pair(request: Request) -> Iterator[tuple[str, str]]:
-    """Path of the picture and prompt of each pair."""
-    for picture, prompt in request["pairs"]:
-        yield request["pictures"][picture], request["prompts"][prompt]
+Score = Callable[[str, list[str]], list[float]]
+"""a prompt and paths of pictures to a score for each"""
 
 
-def image_reward(request: Request) -> list[float]:
-    """`ImageReward.load` and its `score`, as the package's README calls them.
+def image_reward(request: Request) -> Score:
+    """`ImageReward.load` and its `score`.
 
     The working directory holds the tokenizer's files in a folder ``bert-base-uncased``.
     """
     import ImageReward
+    import torch
     from ImageReward.models.BLIP import blip
 
     blip.VisionTransformer = _with_depth(blip.VisionTransformer, request["layers"][0])
-    model = ImageReward.load(
-        request["weights"], device="cpu", med_config=str(Path(request["folder"], "med_config.json"))
-    )
-    return [model.score(prompt, picture) for picture, prompt in each_pair(request)]
+    config = str(Path(request["folder"], "med_config.json"))
+    model = ImageReward.load(request["weights"], device="cpu", med_config=config)
+
+    @torch.no_grad()
+    def score(prompt: str, pictures: list[str]) -> list[float]:
+        found = model.score(prompt, pictures)
+        return found if len(pictures) > 1 else [found]
+
+    return score
 
 
 def _with_depth(build: Callable[..., Any], layers: int) -> Callable[..., Any]:
@@ -54,12 +60,13 @@ def _with_depth(build: Callable[..., Any], layers: int) -> Callable[..., Any]:
     return lambda *args, **settings: build(*args, **{**settings, "depth": layers})
 
 
-def hpsv2(request: Request) -> list[float]:
-    """`hpsv2.img_score.score` on all pictures of each prompt; it reads the checkpoint again at every call.
+def hpsv2(request: Request) -> Score:
+    """`hpsv2.img_score.score`; it reads the checkpoint again at every call.
 
     One thing is left out: before the checkpoint the package fetches LAION's weights, 4 GB, which it then overwrites.
     """
     _find_vocabulary()
+    import torch
     from hpsv2 import img_score
     from hpsv2.src.open_clip import factory
 
@@ -67,16 +74,14 @@ def hpsv2(request: Request) -> list[float]:
     config["vision_cfg"]["layers"], config["text_cfg"]["layers"] = request["layers"]
     create = img_score.create_model_and_transforms
     img_score.create_model_and_transforms = lambda name, _, **settings: create(name, None, **settings)
-    scores: dict[tuple[int, int], float] = {}
-    for prompt in dict.fromkeys(prompt for _, prompt in request["pairs"]):
-        seen = [picture for picture, other in request["pairs"] if other == prompt]
-        found = img_score.score(
-            [request["pictures"][picture] for picture in seen],
-            request["prompts"][prompt],
-            cp=request["weights"],
-        )
-        scores.update(((picture, prompt), float(score)) for picture, score in zip(seen, found, strict=True))
-    return [scores[picture, prompt] for picture, prompt in request["pairs"]]
+    img_score.initialize_model()
+    model = img_score.model_dict["model"]
+    torch.load, model.load_state_dict = again(torch.load), again(model.load_state_dict)
+
+    def score(prompt: str, pictures: list[str]) -> list[float]:
+        return list(map(float, img_score.score(pictures, prompt, cp=request["weights"])))
+
+    return score
 
 
 def _find_vocabulary() -> None:
@@ -87,18 +92,18 @@ def _find_vocabulary() -> None:
         raise Missing(f"hpsv2 has no {BPE}", f"copy the file of that name from open_clip_torch into {place}")
 
 
-def openai_clip(request: Request) -> list[float]:
-    """OpenAI's package as its README calls it: CLIP score, or under a head LAION's aesthetic prediction."""
+def openai_clip(request: Request) -> Score:
+    """OpenAI's package: CLIP score, or under a head LAION's aesthetic prediction, a picture at a time."""
     import clip
     import torch
 
-    state = as_openai(_read(request["weights"]))
-    model = clip.model.build_model(state).float()
+    layout = importlib.import_module("openai_layout")
+    model = clip.model.build_model(layout.as_openai(_read(request["weights"]))).float()
     preprocess = clip.clip._transform(model.visual.input_resolution)
-    head = laion_head(_read(request["head"])) if request.get("head") else None
+    head = layout.laion_head(_read(request["head"])) if request.get("head") else None
 
     @torch.no_grad()
-    def score(picture: str, prompt: str) -> float:
+    def one(picture: str, prompt: str) -> float:
         from PIL import Image
 
         image = model.encode_image(preprocess(Image.open(picture))[None])
@@ -108,63 +113,11 @@ def openai_clip(request: Request) -> list[float]:
         text = model.encode_text(clip.tokenize([prompt], truncate=True))
         return max(100 * (image * (text / text.norm(dim=-1, keepdim=True))).sum().item(), 0.0)
 
-    return [score(*pair) for pair in each_pair(request)]
+    return lambda prompt, pictures: [one(picture, prompt) for picture in pictures]
 
 
-def laion_head(state: dict[str, Any]) -> Any:
-    """The network that LAION's improved-aesthetic-predictor defines: five linear layers, nothing between."""
-    from torch import nn
-
-    widths = [768, 1024, 128, 64, 16, 1]
-    dropouts = [[nn.Dropout(0.2)], [nn.Dropout(0.2)], [nn.Dropout(0.1)], [], []]
-    layers = [
-        [nn.Linear(*sizes), *dropout] for sizes, dropout in zip(pairwise(widths), dropouts, strict=True)
-    ]
-    head = nn.Module()
-    head.layers = nn.Sequential(*(layer for pair in layers for layer in pair))
-    head.load_state_dict(state)
-    return head.layers.eval()
-
-
-def as_openai(state: dict[str, Any]) -> dict[str, Any]:
-    """A CLIP state dict of transformers in the names and shapes of OpenAI's package."""
-    import torch
-
-    whole = {
-        "logit_scale": "logit_scale",
-        "visual_projection.weight": "visual.proj",
-        "text_projection.weight": "text_projection",
-        "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-        "text_model.embeddings.position_embedding.weight": "positional_embedding",
-        "text_model.final_layer_norm.weight": "ln_final.weight",
-        "text_model.final_layer_norm.bias": "ln_final.bias",
-        "vision_model.embeddings.class_embedding": "visual.class_embedding",
-        "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
-        "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-    }
-    for end in ("weight", "bias"):
-        whole[f"vision_model.pre_layrnorm.{end}"] = f"visual.ln_pre.{end}"
-        whole[f"vision_model.post_layernorm.{end}"] = f"visual.ln_post.{end}"
-    made = {
-        theirs: state[ours].T if ours.endswith("projection.weight") else state[ours]
-        for ours, theirs in whole.items()
-    }
-    parts = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
-    for tower, start in (("text_model", ""), ("vision_model", "visual.")):
-        before = f"{tower}.encoder.layers."
-        for number in {int(key[len(before) :].split(".")[0]) for key in state if key.startswith(before)}:
-            ours, theirs = f"{before}{number}.", f"{start}transformer.resblocks.{number}."
-            for end in ("weight", "bias"):
-                thirds = [state[f"{ours}self_attn.{name}_proj.{end}"] for name in "qkv"]
-                made[f"{theirs}attn.in_proj_{end}"] = torch.cat(thirds)
-                made[f"{theirs}attn.out_proj.{end}"] = state[f"{ours}self_attn.out_proj.{end}"]
-                for mine, other in parts.items():
-                    made[f"{theirs}{other}.{end}"] = state[f"{ours}{mine}.{end}"]
-    return made
-
-
-def torchmetrics(request: Request) -> list[float]:
-    """CLIPScore of torchmetrics, one pair at a time."""
+def torchmetrics(request: Request) -> Score:
+    """CLIPScore of torchmetrics, a picture at a time since it averages over what it is given."""
     import numpy as np
     import torch
     from PIL import Image
@@ -173,17 +126,17 @@ def torchmetrics(request: Request) -> list[float]:
     model, processor = _transformers_clip(request)
     metric = CLIPScore(lambda: (model, processor))
 
-    def score(picture: str, prompt: str) -> float:
+    @torch.no_grad()
+    def one(picture: str, prompt: str) -> float:
         pixels = torch.from_numpy(np.array(Image.open(picture).convert("RGB"))).permute(2, 0, 1)
         metric.reset()
         metric.update(pixels, prompt)
         return metric.compute().item()
 
-    with torch.no_grad():
-        return [score(*pair) for pair in each_pair(request)]
+    return lambda prompt, pictures: [one(picture, prompt) for picture in pictures]
 
 
-def transformers(request: Request) -> list[float]:
+def transformers(request: Request) -> Score:
     """PickScore as its authors define it: exp(logit_scale) times the cosine, by CLIPProcessor and CLIPModel."""
     import torch
     from PIL import Image
@@ -192,14 +145,14 @@ def transformers(request: Request) -> list[float]:
     read = partial(processor, padding=True, truncation=True, max_length=77, return_tensors="pt")
 
     @torch.no_grad()
-    def score(picture: str, prompt: str) -> float:
-        images = model.get_image_features(read(images=[Image.open(picture)])["pixel_values"])
-        words = read(text=[prompt])
+    def score(prompt: str, pictures: list[str]) -> list[float]:
+        pixels = read(images=[Image.open(picture) for picture in pictures])["pixel_values"]
+        words = read(text=prompt)
         texts = model.get_text_features(words["input_ids"], words["attention_mask"])
-        cosine = torch.nn.functional.cosine_similarity(images, texts)
-        return (model.logit_scale.exp() * cosine).item()
+        cosine = torch.nn.functional.cosine_similarity(model.get_image_features(pixels), texts)
+        return (model.logit_scale.exp() * cosine).tolist()
 
-    return [score(*pair) for pair in each_pair(request)]
+    return score
 
 
 def _transformers_clip(request: Request) -> tuple[Any, Any]:
@@ -243,30 +196,70 @@ def _read(path: str) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-REFERENCES = {
+REFERENCES: dict[str, tuple[Callable[[Request], Score], tuple[str, ...]]] = {
     "image-reward": (image_reward, ("ImageReward", "clip", "torch", "torchvision")),
     "hpsv2": (hpsv2, ("hpsv2", "torch", "torchvision")),
     "openai-clip": (openai_clip, ("clip", "torch", "torchvision")),
     "torchmetrics": (torchmetrics, ("torchmetrics", "transformers", "torch")),
     "transformers": (transformers, ("transformers", "torch")),
 }
-"""by the name of the package: what scores, and the modules without which it does not"""
+"""by the name of the package: what loads its model, and the modules without which it does not"""
+
+_rereading = 0.0
+"""CPU seconds in calls of functions that `again` returned"""
+
+
+def again(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, its CPU seconds noted as those of a checkpoint that is read once more."""
+
+    def noted(*args: Any, **settings: Any) -> Any:
+        global _rereading
+        start = time.process_time()
+        result = call(*args, **settings)
+        _rereading += time.process_time() - start
+        return result
+
+    return noted
 
 
 def answer(request: Request) -> dict[str, Any]:
-    """Scores and versions; of a request without pairs only the versions, nothing being imported."""
-    score, modules = REFERENCES[request["reference"]]
+    """Scores, cost and versions; of a request without pairs only the versions, nothing being imported."""
+    load, modules = REFERENCES[request["reference"]]
     absent = [module for module in modules if importlib.util.find_spec(module) is None]
     if absent:
         raise Missing(f"{sys.executable} has no {', '.join(absent)}", "")
     names = importlib.metadata.packages_distributions()
     versions = {name: importlib.metadata.version(name) for module in modules for name in names[module][:1]}
-    return {"versions": versions, "scores": score(request) if request["pairs"] else []}
+    scored = score_by_prompt(request, load(request)) if request["pairs"] else {"scores": []}
+    return {"versions": versions, **scored}
+
+
+def score_by_prompt(request: Request, score: Score) -> dict[str, Any]:
+    """The scores of the pairs, asked for prompt by prompt, and their cost.
+
+    CPU seconds until the model was there, those of reading its checkpoint again, and those of scoring; the most
+    memory so far in MB.
+    """
+    loading = time.process_time()
+    found: dict[tuple[int, int], float] = {}
+    for prompt in dict.fromkeys(prompt for _, prompt in request["pairs"]):
+        seen = [picture for picture, other in request["pairs"] if other == prompt]
+        paths = [request["pictures"][picture] for picture in seen]
+        scores = score(request["prompts"][prompt], paths)
+        found.update(((picture, prompt), value) for picture, value in zip(seen, scores, strict=True))
+    cost = {
+        "loading": loading,
+        "rereading": _rereading,
+        "scoring": time.process_time() - loading - _rereading,
+        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return {"scores": [found[picture, prompt] for picture, prompt in request["pairs"]], "cost": cost}
 
 
 def main() -> None:
     """Read the request, write the answer."""
     asked, answered = map(Path, sys.argv[1:])
+    sys.path.append(str(Path(__file__).parent))  # -I keeps it away
     try:
         content = answer(json.loads(asked.read_text(encoding="utf-8")))
     except Missing as missing:

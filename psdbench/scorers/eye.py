@@ -16,6 +16,7 @@ from torch import Tensor
 
 from psdbench.batches import IMAGES, in_batches
 from psdbench.scorers.folder import FolderScorer
+from psdbench.scorers.onednn import LinearByOneDnn
 
 if TYPE_CHECKING:
     from psdbench.cameras import Cameras
@@ -92,4 +93,5 @@ def _encode(eye: Eye, pixels: Tensor, sizes: list[int], most: int) -> Sequence[T
     """
     if eye.device.type != "cpu":
         return torch.cat([eye.encode(part) for part in pixels.split(most)]).split(sizes)
-    return [torch.cat([eye.encode(part) for part in own.split(most)]) for own in pixels.split(sizes)]
+    with LinearByOneDnn():
+        return [torch.cat([eye.encode(part) for part in own.split(most)]) for own in pixels.split(sizes)]

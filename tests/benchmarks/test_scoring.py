@@ -1,10 +1,10 @@
 """Seconds for each of 64 renders under all official scorers: together, and one by one as the packages' READMEs show.
 
-The official packages cannot be installed beside each other, so the other side restates with the same classes and
-the same random weights what their READMEs do for an image and a prompt: each of LAION's predictor, ImageReward,
-PickScore, CLIP score (three models) and HPS (v2.0 and v2.1) opens the file, preprocesses it, encodes image and
-prompt, one image at a time; `hpsv2.score` also reads its checkpoint from the disk at every call. What a README loads
-once is loaded once here too.
+`make speed` asks the official packages themselves, on a CPU. They cannot be installed beside each other, so the other
+side here, which runs wherever psdbench does, restates with the same classes and the same random weights what their
+READMEs do for an image and a prompt: each of LAION's predictor, ImageReward, PickScore, CLIP score (three models) and
+HPS (v2.0 and v2.1) opens the file, preprocesses it, encodes image and prompt, one image at a time; `hpsv2.score` also
+reads its checkpoint from the disk at every call. What a README loads once is loaded once here too.
 
 How much is saved depends on what the arithmetic of the towers costs, which batches do not make less. On a GPU it is
 little beside two checkpoints of 2 GB read for each image. On a CPU it is most of the time, so the CPU case is about

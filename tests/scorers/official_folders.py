@@ -19,9 +19,10 @@ FILES = {
     "aesthetic_laion_v2": "sac+logos+ava1-l14-linearMSE.pth",
     "image_reward_v1.0": "ImageReward.pt",
     "hps_v2.0": "HPS_v2_compressed.pt",
-    "clip_vit_b32": "pytorch_model.bin",
+    "clip_vit_b32": "small.bin",
     "pickscore_v1": "model.safetensors",
 }
+"""as published where no hash is public; where one is, a small file must have another name"""
 
 
 def write_settings(folder: Path, **settings: Any) -> None:
@@ -81,4 +82,4 @@ def write_hub_clip(folder: Path, file: str, clip_folder: Path) -> None:
         torch.save(load_file(folder / "model.safetensors"), folder / file)
         (folder / "model.safetensors").unlink()
     (folder / "preprocessor_config.json").unlink()
-    write_settings(folder, preprocess=SMALL)
+    write_settings(folder, preprocess=SMALL, weights=file)

@@ -97,7 +97,7 @@ def test_pickscore_is_the_logit_of_transformers(library: Path, pictures: torch.T
 def test_aesthetic_reads_the_published_head(damaged: Path, pictures: torch.Tensor) -> None:
     head = ScoreHead([8, 16, 8, 8, 4, 1]).eval()
     score_json = json.loads((damaged / "aesthetic_laion_v2" / "score.json").read_text())
-    own = {**score_json, "weights": "head.pth", "clip_settings": {"weights": "pytorch_model.bin"}}
+    own = {**score_json, "weights": "head.pth"}
     write_settings(damaged / "aesthetic_laion_v2", **own)
     torch.save(head.state_dict(), damaged / "aesthetic_laion_v2" / "head.pth")
     scorer = load_scorer("aesthetic_laion_v2")
