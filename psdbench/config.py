@@ -101,6 +101,9 @@ class OptimizeConfig:
     """a scene whose mean opacity stays below this share counts as empty"""
     empty_steps: int = 30
     """steps in a row with an empty scene after which the job ends as diverged"""
+    memory_rung: int = field(default=0, metadata=NOT_IDENTITY)
+    """rung of the memory ladder that a job starts on: 1 takes views one by one and renders and encodes them twice, 2
+    also computes activations of encoder and denoiser again; a job climbs by itself where memory runs out"""
     checkpoint_every: int = field(default=50, metadata=NOT_IDENTITY)
     """steps between two checkpoints; a killed run loses at most so many"""
 
@@ -112,6 +115,7 @@ class OptimizeConfig:
         _require(self.views > 0, "views must be at least 1")
         _require(self.size > 0 and self.size % 8 == 0, "size must be a positive multiple of 8")
         _require(0 <= self.learning_rate_end <= 1, "optimize.learning_rate_end must lie between 0 and 1")
+        _require(0 <= self.memory_rung <= 2, "optimize.memory_rung must be 0, 1 or 2")
         _require(self.checkpoint_every > 0, "checkpoint_every must be at least 1")
         _require(self.perp_neg >= 0, "optimize.perp_neg must be at least 0")
         _require(self.nfe is None or self.seconds is None, "a budget is either of nfe or of seconds")

@@ -58,6 +58,10 @@ class Diverged(PsdbenchError):
         return type(self), (self.step, self.reason)
 
 
+class OutOfMemory(PsdbenchError):
+    """A step needs more memory than there is, even on the last rung of the ladder; the job fails, others go on."""
+
+
 class Interrupted(PsdbenchError):
     """A signal asked the program to stop; the work so far is kept and the same command continues it."""
 

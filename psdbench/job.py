@@ -11,7 +11,6 @@ later ones are done again. Metrics are not part of a job's identity: a new one o
 from __future__ import annotations
 
 import contextlib
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from psdbench import registry
 from psdbench.config import JobSpec, LoraRef, PriorRef
-from psdbench.errors import Diverged, EnvironmentProblem, Interrupted
+from psdbench.errors import Diverged, EnvironmentProblem, Interrupted, PsdbenchError
 from psdbench.scorers import load_scorer
 from psdbench.snapshots import score_snapshots
 from psdbench.stages import (
@@ -35,6 +34,7 @@ from psdbench.stages import (
     stored_views,
 )
 from psdbench.store import atomic
+from psdbench.store.log import log
 from psdbench.store.manifest import FileRecord, Manifest, Status, record, write_manifest, write_stages
 from psdbench.store.recover import recover
 from psdbench.store.run import claim
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from psdbench.priors import Prior
     from psdbench.scorers import Scorer
     from psdbench.scorers.asset import AssetViews
-
-LOG = "log.txt"
 
 
 class Event(NamedTuple):
@@ -100,6 +98,10 @@ class Watch:
         """Report that a job has done so many of so many steps."""
         self.report(Event("step", job, done, expected))
 
+    def note(self, job: str, text: str) -> None:
+        """Report what somebody should know of a job."""
+        self.report(Event("note", job, text=f"{job}: {text}"))
+
 
 @dataclass
 class Models:
@@ -144,17 +146,18 @@ class _Attempt:
             self.end("diverged", error.reason, error.step)
         except (Interrupted, EnvironmentProblem) as error:
             with contextlib.suppress(EnvironmentProblem):  # a full disk has no room for this line, either
-                _log(self.task.folder, str(error))
+                log(self.task.folder, str(error))
             raise
         except Exception as error:  # a job's own failure is its result; the others go on
-            _log(self.task.folder, traceback.format_exc())
-            self.end("failed", f"{type(error).__name__}: {error}")
+            log(self.task.folder, traceback.format_exc())
+            remedy = f": {error.remedy}" if isinstance(error, PsdbenchError) and error.remedy else ""
+            self.end("failed", f"{type(error).__name__}: {error}{remedy}")
 
     def done(self, stage: str, made: Iterable[str]) -> None:
         """Keep the files that a stage has made."""
         self.files.update(record(self.task.folder, made, stage))
         write_stages(self.task.folder, self.task.spec.id, self.files)
-        _log(self.task.folder, f"{stage} done")
+        log(self.task.folder, f"{stage} done")
 
     def end(self, status: Status, reason: str = "", step: int | None = None) -> None:
         """Commit the job."""
@@ -271,7 +274,7 @@ def _commit(
 ) -> None:
     manifest = Manifest(status, task.spec.id, task.spec.protocol.hash, files, reason, step)
     write_manifest(task.folder, manifest)
-    _log(task.folder, f"{status} {reason}".rstrip())
+    log(task.folder, f"{status} {reason}".rstrip())
 
 
 def _tidy(task: Task) -> None:
@@ -279,8 +282,3 @@ def _tidy(task: Task) -> None:
     checkpoints = sorted(task.folder.glob("checkpoint-*.safetensors"), reverse=True)
     for path in checkpoints[1 if task.keep_checkpoints else 0 :]:
         path.unlink(missing_ok=True)
-
-
-def _log(folder: Path, text: str) -> None:
-    """A line with the time in log.txt: for people only, so it needs no atomic write."""
-    atomic.append_line(folder / LOG, f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}")

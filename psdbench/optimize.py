@@ -29,7 +29,8 @@ from psdbench.counters import Counters
 from psdbench.errors import Diverged, Interrupted, UsageError
 from psdbench.gradient_scale import scale_gradient
 from psdbench.guidance import Method, Setting, Step
-from psdbench.particles import Particle
+from psdbench.memory_ladder import Ladder, Pull
+from psdbench.particles import Particle, next_particle
 from psdbench.schedules import TimestepSchedule
 from psdbench.snapshots import Snapshots
 from psdbench.stopwatch import Stopwatch
@@ -53,6 +54,7 @@ class OptimizeResult:
     counters: Counters
     seconds_by_part: dict[str, float]
     """by PARTS, summed over all processes that worked on the job"""
+    ladder: Ladder
     files: tuple[str, ...]
 
     @property
@@ -75,15 +77,18 @@ def optimize(
     on_step: Callable[[TraceRow], None] = lambda row: None,
     should_stop: Callable[[], int] = lambda: 0,
     snapshots: int = 0,
+    note: Callable[[str], None] = lambda text: None,
 ) -> OptimizeResult:
     """Optimise the assets of a job, from its newest checkpoint on where there is one, with so many `snapshots`.
 
-    `should_stop` is asked between steps and answers with the number of the signal that wants an end, or 0.
+    `should_stop` is asked between steps and answers with the number of the signal that wants an end, or 0; `note`
+    is told where the job needs less memory from some step on (`psdbench.memory_ladder`).
     Raises Interrupted then, after a checkpoint, and Diverged when a number is not finite or a scene stays empty,
     be it of one particle among many.
     """
     config = spec.protocol.optimize
     run, shots = Optimisation.begin(spec, prior, method, reward), Snapshots(snapshots, folder)
+    run.ladder.note = note
     try:
         run.resume(folder)
         shots.begin(run)
@@ -116,6 +121,7 @@ class Optimisation:
     method_state: Any
     clock: Stopwatch
     budget: Budget
+    ladder: Ladder
     trace: list[TraceRow] = field(default_factory=list)
 
     @classmethod
@@ -130,7 +136,8 @@ class Optimisation:
         budget = Budget.of(config)
         steps = config.steps if budget.unit == "steps" else None
         state = method.setup(Setting(prior, text, streams, steps))
-        return cls(spec, prior, method, reward, streams, particles, state, clock, budget)
+        ladder = Ladder(config.memory_rung)
+        return cls(spec, prior, method, reward, streams, particles, state, clock, budget, ladder)
 
     @property
     def index(self) -> int:
@@ -150,51 +157,42 @@ class Optimisation:
 
     def step(self) -> TraceRow:
         """One step of the shared optimizer."""
-        config, lap, particle = self.spec.protocol.optimize, self.clock.lap, self._next_particle()
+        config, lap = self.spec.protocol.optimize, self.clock.lap
         progress = self.budget.progress(self.spent, self.index)
-        poses = self.spec.protocol.cameras
-        cameras = sample_cameras(self.streams["cameras"], config.views, poses, self.prior.views)
-        background = draw_backgrounds(self.streams["background"], config.views).to(self.prior.device)
-        lap("rest")
-        render = particle.render(cameras.to(self.prior.device), background, progress, config)
-        lap("render")
-        latents = self.prior.encode(render.picture(config.size))
-        lap("encode")
-        step = self._method_step(latents.detach(), cameras, progress)
-        gradient = self.method.gradient(step).detach().float()
-        rms = self._finite(gradient.square().mean().sqrt(), "the method's gradient")
-        gradient = scale_gradient(gradient, rms, config)
-        lap("method")
-        penalty = sum(particle.asset.regularisation(render, progress, config).values())
-        particle.adam.zero_grad()
-        # The gradient of this product on the latents is G/V: the denoiser's Jacobian stays out.
-        ((latents * gradient).sum() / config.views + penalty).backward()
-        lap("backward")
+        pull = self.ladder.climb(self, partial(self._pull, progress))
+        particle = pull.particle
         particle.set_learning_rates(progress, config.learning_rate_end)
         particle.adam.step()
         particle.asset.end_step(particle.adam, progress, self.streams)
         lap("adam")
-        loss = self._finite(0.5 * gradient.square().sum() / config.views + penalty, "the loss")
-        opacity, forwards = float(render.opacity.detach().mean()), self.prior.counters.denoiser_forwards
-        t, rate, number = int(step.timestep[0]), particle.learning_rate, particle.number
-        row = TraceRow(self.index, loss, rms, opacity, t, rate, progress, forwards, number)
+        loss = self._finite(pull.loss, "the loss")
+        forwards, rate = self.prior.counters.denoiser_forwards, particle.learning_rate
+        about = (pull.opacity, pull.timestep, rate, progress, forwards, particle.number)
+        row = TraceRow(self.index, loss, pull.rms, *about)
         self._guard(row)
         self.trace.append(row)
         lap("rest")
         return row
 
-    def _next_particle(self) -> Particle:
-        """Whose turn it is: in every N steps each particle has one, in an order that is drawn.
-
-        ProlificDreamer draws each time afresh, which gives some particles more steps than others; a fixed order
-        would beat in time with methods that do something every few steps.
-        """
-        count = len(self.particles)
-        had = {row.particle for row in self.trace[self.index - self.index % count :]}
-        waiting = [particle for particle in self.particles if particle.number not in had]
-        if len(waiting) == 1:
-            return waiting[0]
-        return waiting[int(torch.randint(len(waiting), (1,), generator=self.streams["particles"]))]
+    def _pull(self, progress: float) -> Pull:
+        """The part of a step before the asset moves: gradients on the parameters of the particle whose turn it is."""
+        config, lap = self.spec.protocol.optimize, self.clock.lap
+        particle = next_particle(self.particles, [row.particle for row in self.trace], self.streams)
+        poses = self.spec.protocol.cameras
+        cameras = sample_cameras(self.streams["cameras"], config.views, poses, self.prior.views)
+        background = draw_backgrounds(self.streams["background"], config.views).to(self.prior.device)
+        lap("rest")
+        views = self.ladder.views(particle, self.prior, cameras, background, progress, config)
+        step = self._method_step(views.encode(lap), cameras, progress)
+        gradient = self.method.gradient(step).detach().float()
+        rms = self._finite(gradient.square().mean().sqrt(), "the method's gradient")
+        gradient = scale_gradient(gradient, rms, config)
+        lap("method")
+        particle.adam.zero_grad()
+        penalty = views.pull(gradient)
+        lap("backward")
+        loss = 0.5 * gradient.square().sum() / config.views + penalty
+        return Pull(particle, loss, rms, views.opacity, int(step.timestep[0]))
 
     def _method_step(self, latents: Tensor, cameras: Cameras, progress: float) -> Step:
         """What the method sees: one timestep for all views, and each view's words in its prompt."""
@@ -257,7 +255,11 @@ class Optimisation:
         if self.method_state is not None:
             tensors |= {f"method.{key}": value for key, value in self.method_state.state_dict().items()}
         tensors["trace"] = to_tensor(self.trace)
-        facts = {"counters": asdict(self.prior.counters), "seconds": self.clock.seconds}
+        facts = {
+            "counters": asdict(self.prior.counters),
+            "seconds": self.clock.seconds,
+            **self.ladder.facts(),
+        }
         checkpoint.save(folder, self.spec.id, checkpoint.Checkpoint(self.index, tensors, facts))
         write_trace(folder, self.trace)
 
@@ -273,6 +275,7 @@ class Optimisation:
             self.method_state.load_state_dict(stored.part("method"))
         self.trace = from_tensor(stored.tensors["trace"])
         self.prior.counters = Counters(**stored.facts["counters"])
+        self.ladder.resume(stored.facts)
         for part, seconds in stored.facts["seconds"].items():
             self.clock.seconds[part] += seconds
 
@@ -283,12 +286,12 @@ class Optimisation:
             atomic.write_tensors(folder / particle.file, particle.asset.state_dict(), name)
         self.clock.lap("rest")
         assets, files = zip(*((particle.asset, particle.file) for particle in self.particles), strict=True)
-        return OptimizeResult(
-            assets, self.trace, self.prior.counters, self.clock.seconds, (*files, *more, TRACE)
-        )
+        seconds, names = self.clock.seconds, (*files, *more, TRACE)
+        return OptimizeResult(assets, self.trace, self.prior.counters, seconds, self.ladder, names)
 
     def close(self) -> None:
-        """Give back what the method borrowed of the prior."""
+        """Give back what the method borrowed of the prior, and leave it as fast as it was."""
+        self.prior.save_memory()
         if self.method_state is not None:
             self.method_state.close()
 

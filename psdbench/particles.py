@@ -12,6 +12,7 @@ stands for the others because it was named before anything was known of it; the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,6 @@ class Particle:
 
     def render(self, cameras: Cameras, background: Tensor, progress: float, config: OptimizeConfig) -> Render:
         """The training render of this moment: of the side that it has then, with what its penalties need."""
-        self.asset.begin_step(progress)
         size = side(config.size_schedule, config.size, progress)
         return self.asset.render(cameras, size, background, self.asset.needs_surface(progress, config))
 
@@ -107,6 +107,19 @@ class Particle:
 
     def _label(self, word: str) -> str:
         return f"{word}-{self.number}" if self.number else word
+
+
+def next_particle(particles: Sequence[Particle], turns: Sequence[int], streams: Streams) -> Particle:
+    """Whose turn it is after those in `turns`: in every N steps each has one, in an order that is drawn.
+
+    ProlificDreamer draws each time afresh, which gives some particles more steps than others; a fixed order
+    would beat in time with methods that do something every few steps.
+    """
+    had = set(turns[len(turns) - len(turns) % len(particles) :])
+    waiting = [particle for particle in particles if particle.number not in had]
+    if len(waiting) == 1:
+        return waiting[0]
+    return waiting[int(torch.randint(len(waiting), (1,), generator=streams["particles"]))]
 
 
 def load_asset(spec: JobSpec, path: Path, device: torch.device | str = "cpu") -> Representation:

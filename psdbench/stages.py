@@ -15,6 +15,7 @@ from psdbench import registry
 from psdbench.budget import Budget
 from psdbench.errors import UsageError
 from psdbench.store import atomic
+from psdbench.store.log import log
 from psdbench.store.manifest import FileRecord
 from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES
@@ -67,10 +68,16 @@ def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
     def report(row: TraceRow) -> None:
         watch.step(name, row.step + 1, budget.expected_steps(row.step, row.progress))
 
+    def note(text: str) -> None:
+        log(task.folder, text)
+        watch.note(name, text)
+
     method = registry.planned_method(spec.method, spec.plugin)(**spec.params)
     reward = models.scorer(spec.protocol.reward.id) if spec.protocol.reward else None
     prior = models.prior(spec.protocol.prior, spec.lora)
-    result = optimize(spec, prior, method, reward, task.folder, report, watch.should_stop, task.snapshots)
+    result = optimize(
+        spec, prior, method, reward, task.folder, report, watch.should_stop, task.snapshots, note
+    )
     cost = {
         **asdict(result.counters),
         "seconds": result.seconds,
@@ -78,6 +85,7 @@ def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
         "steps": len(result.trace),
         "gradient_rms_median": median(row.gradient_rms for row in result.trace),
         "peak_memory_mb": peak_memory_mb(models.device),
+        **result.ladder.facts(),
         "threads": torch.get_num_threads(),
     }
     atomic.write_json(task.folder / COST, cost)

@@ -85,5 +85,10 @@ class Prior(Protocol):
     def predict_x0(self, x_t: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x̂0 = (x_t - σ ε̂) / α."""
 
+    def save_memory(self, at_once: int = 0, recompute: bool = False) -> None:
+        """From now on let denoiser and decoder take so many images at a time (0: all of a call), and keep no
+        activations for a backward pass that can be computed again; results change by rounding alone.
+        """
+
     def tunable_score(self, rank: int, learning_rate: float, streams: Streams) -> TunableScore:
         """A trainable copy of this prior's score, sharing its weights."""

@@ -90,6 +90,9 @@ class Diffusion:
         self.alphas, self.sigmas = alphas, sigmas
         self.num_timesteps = len(alphas)
 
+    def save_memory(self, at_once: int = 0, recompute: bool = False) -> None:
+        """As the contract of priors says; without networks there is nothing to save."""
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """α_t and σ_t, [..., 1, 1, 1]."""
         return self.alphas[t][..., None, None, None], self.sigmas[t][..., None, None, None]

@@ -105,7 +105,7 @@ class Gaussians(Representation):
         self.register_buffer("pull", torch.zeros(n))
         self.register_buffer("seen", torch.zeros(n))
         self.register_buffer("age", torch.zeros((), dtype=torch.int64))
-        self._last: Blended | None = None
+        self._blended: list[Blended] = []
 
     def render(self, cameras: Cameras, size: int, background: Tensor, surface: bool = False) -> Render:
         """As the contract says; depths are those of the centres."""
@@ -125,7 +125,8 @@ class Gaussians(Representation):
             cameras,
             size,
         )
-        self._last = blended if torch.is_grad_enabled() else None
+        if torch.is_grad_enabled():
+            self._blended.append(blended)
         values, opacity = blended.features, blended.opacity
         shares = values[:, 3:5] / opacity.clamp(min=1e-6)
         rgb = over(values[:, :3], opacity, background)
@@ -177,14 +178,19 @@ class Gaussians(Representation):
         }
         return [{"params": [getattr(self, name)], "lr": rate} for name, rate in rates.items()]
 
+    def begin_step(self, progress: float) -> None:
+        """Forget renders of a step that was not completed."""
+        self._blended.clear()
+
     @torch.no_grad()
     def end_step(self, adam: torch.optim.Adam, progress: float, streams: Streams) -> None:
         """Remember how hard each was pulled at; now and then split, double and remove."""
         self.age += 1
-        last, self._last = self._last, None
-        if last is not None and last.centres.grad is not None:
-            self.pull += (last.centres.grad.norm(dim=-1) * last.seen).sum(0)
-            self.seen += last.seen.sum(0)
+        for blended in self._blended:
+            if blended.centres.grad is not None:
+                self.pull += (blended.centres.grad.norm(dim=-1) * blended.seen).sum(0)
+                self.seen += blended.seen.sum(0)
+        self._blended.clear()
         wanted = self.config.densify_from <= progress <= self.config.densify_until
         if wanted and int(self.age) % self.config.densify_every == 0:
             change_structure(self, adam, streams["structure"])
