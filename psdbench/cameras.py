@@ -6,7 +6,7 @@ counter-clockwise as seen from above, so azimuth 90 stands on +y. All angles are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,12 @@ class Cameras:
 
     def __iter__(self) -> Iterator[Cameras]:
         return (self[i : i + 1] for i in range(len(self)))
+
+    @classmethod
+    def join(cls, parts: Sequence[Cameras]) -> Cameras:
+        """The cameras of all parts, in their order."""
+        fields = ("azimuth", "elevation", "distance", "fov")
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
 
     def to(self, device: torch.device | str) -> Cameras:
         """The same cameras on another device."""

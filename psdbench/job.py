@@ -14,7 +14,8 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -24,6 +25,7 @@ from psdbench.errors import Diverged, EnvironmentProblem, Interrupted, PsdbenchE
 from psdbench.scorers import load_scorer
 from psdbench.snapshots import score_snapshots
 from psdbench.stages import (
+    OPTIMIZE,
     SCORE,
     STAGE_ORDER,
     STAGES,
@@ -108,6 +110,10 @@ class Models:
     """The prior and the scorers of a process, each loaded once."""
 
     device: str = "cpu"
+    company: int = 1
+    """jobs that are optimised in lockstep"""
+    seat: Callable[[Prior], Prior] = lambda prior: prior
+    """what a job is given of a prior that it shares with the others"""
     _priors: dict[str, Prior] = field(default_factory=dict)
     _scorers: dict[str, Scorer] = field(default_factory=dict)
 
@@ -116,7 +122,7 @@ class Models:
         key = ref.sha256 + (lora.sha256 if lora else "")
         if key not in self._priors:
             self._priors[key] = registry.load_prior(ref, self.device, lora)
-        return self._priors[key]
+        return self.seat(self._priors[key])
 
     def scorer(self, full_id: str) -> Scorer:
         """A scorer; its weights are read on first use."""
@@ -174,13 +180,14 @@ def execute(task: Task, models: Models, watch: Watch) -> Outcome:
 
 
 def execute_together(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:
-    """`execute` for several jobs, whose renders are in memory and seen by the metrics together; outcomes in order.
+    """`execute` for several jobs, optimised in lockstep, their renders seen by the metrics together; outcomes in order.
 
     No number depends on which jobs these are, but for the rounding of a matrix product of another size (1e-6).
     """
     with ExitStack() as claims:
         begun = [_begin(task, claims, models, watch) for task in tasks]
         attempts = [each for each in begun if isinstance(each, _Attempt)]
+        _optimize_together([each for each in attempts if OPTIMIZE in each.stages], models, watch)
         for attempt in attempts:
             with attempt.own_risk():
                 _make_renders(attempt, models, watch)
@@ -210,9 +217,29 @@ def _begin(task: Task, claims: ExitStack, models: Models, watch: Watch) -> _Atte
     return _Attempt(task, files, stages)
 
 
+def _optimize_together(attempts: Sequence[_Attempt], models: Models, watch: Watch) -> None:
+    """Do the first stage of several jobs in lockstep; it stays to be done where a job needs the prior for itself."""
+    if len(attempts) < 2:
+        return
+    from psdbench.lockstep import Lockstep, OwnPriorNeeded
+
+    lockstep = Lockstep()
+    shared = replace(models, company=len(attempts), seat=lockstep.seat)
+
+    def optimize(attempt: _Attempt) -> None:
+        with attempt.own_risk():
+            try:
+                attempt.done(OPTIMIZE, STAGES[OPTIMIZE](attempt.task, shared, watch))
+            except OwnPriorNeeded:
+                return
+            attempt.stages.remove(OPTIMIZE)
+
+    lockstep.run([partial(optimize, attempt) for attempt in attempts])
+
+
 def _make_renders(attempt: _Attempt, models: Models, watch: Watch) -> None:
-    """All stages before the scores, and the renders that are to be scored."""
-    for stage in attempt.stages:
+    """All stages before the scores, and the renders that are to be scored; nothing of a job that has ended."""
+    for stage in attempt.stages if attempt.outcome is None else ():
         watch.check()
         if stage == SCORE:
             attempt.views = stored_views(attempt.task)

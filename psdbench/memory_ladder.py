@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from psdbench.counters import Counters
     from psdbench.optimize import Optimisation
     from psdbench.particles import Particle
-    from psdbench.priors import Prior
+    from psdbench.priors import Prior, PullBack
     from psdbench.representations import Render
 
 RUNGS = ("all views at once", "views one by one", "views one by one, activations computed again")
@@ -196,22 +196,26 @@ class Views(ABC):
 class Whole(Views):
     """All views at once: one graph from the asset to the latents."""
 
+    _picture: Tensor | None = None
+    _pull_back: PullBack | None = None
     _render_: Render | None = None
-    _latents: Tensor | None = None
 
     def encode(self, lap: Callable[[str], None]) -> Tensor:
         self._render_ = self._render()
         lap("render")
-        self._latents = self.prior.encode(self._render_.picture(self.config.size))
+        self._picture = self._render_.picture(self.config.size)
+        latents, self._pull_back = self.prior.encode_for_gradient(self._picture)
         lap("encode")
-        return self._latents.detach()
+        return latents
 
     def pull(self, gradient: Tensor) -> Tensor | float:
         assert self._render_ is not None
-        assert self._latents is not None
+        assert self._picture is not None
+        assert self._pull_back is not None
         self.opacity = float(self._render_.opacity.detach().mean())
         penalty = self._penalty(self._render_)
-        ((self._latents * gradient).sum() / len(gradient) + penalty).backward()
+        on_picture = self._pull_back(gradient * (1 / len(gradient)))
+        ((self._picture * on_picture).sum() + penalty).backward()
         return penalty.detach() if isinstance(penalty, Tensor) else penalty
 
 
@@ -241,9 +245,7 @@ class Piecewise(Views):
     def pull(self, gradient: Tensor) -> Tensor | float:
         total: Tensor | float = 0.0
         for piece, picture in zip(self._pieces, self._pictures, strict=True):
-            leaf = picture.requires_grad_()
-            loss = (self.prior.encode(leaf) * gradient[piece]).sum() / len(gradient)
-            (on_picture,) = torch.autograd.grad(loss, leaf)
+            on_picture = self.prior.encode_for_gradient(picture)[1](gradient[piece] * (1 / len(gradient)))
             render = self._render(piece)
             # A penalty is a mean over views, or of the asset alone: in shares it is the same.
             penalty = self._share(piece) * self._penalty(render)

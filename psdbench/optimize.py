@@ -128,7 +128,7 @@ class Optimisation:
     def begin(cls, spec: JobSpec, prior: Prior, method: Method, reward: Scorer | None) -> Optimisation:
         """Everything as it is before the first step."""
         protocol, config, streams = spec.protocol, spec.protocol.optimize, Streams(spec.seed)
-        clock = Stopwatch(prior.device)
+        clock = Stopwatch(prior.device, lambda: prior.away)
         prior.counters = Counters()
         draw = partial(Particle.draw, protocol=protocol, generator=streams["init"], device=prior.device)
         particles = tuple(draw(number) for number in range(config.particles))

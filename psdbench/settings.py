@@ -50,6 +50,8 @@ class RunConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """number format in which the prior computes"""
     workers: int | None = None
+    pack: int = 1
+    """jobs of a worker that are optimised in lockstep"""
     launcher: str = "local"
     """local, slurm or ray"""
     slurm: tuple[str, ...] = ()
@@ -72,7 +74,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device must be auto, cpu or cuda, not '{self.device}'")
-        for name in ("steps", "workers"):
+        for name in ("steps", "workers", "pack"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from psdbench.job import Models, Task, Watch
     from psdbench.scorers.asset import AssetViews
 
-SCORE = "score"
-STAGE_ORDER = ("optimize", "render", SCORE)
+OPTIMIZE, SCORE = "optimize", "score"
+STAGE_ORDER = (OPTIMIZE, "render", SCORE)
 COST = "cost.json"
 
 
@@ -87,6 +87,7 @@ def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
         "peak_memory_mb": peak_memory_mb(models.device),
         **result.ladder.facts(),
         "threads": torch.get_num_threads(),
+        "pack": models.company,
     }
     atomic.write_json(task.folder / COST, cost)
     return (*result.files, COST)
@@ -148,7 +149,7 @@ def score(task: Task, views: AssetViews, models: Models, watch: Watch) -> Iterab
 
 
 STAGES: dict[str, Callable[[Task, Models, Watch], Iterable[str]]] = {
-    "optimize": _optimize,
+    OPTIMIZE: _optimize,
     "render": _render,
 }
 """what makes the files of a stage, of one job; the last one, `score`, is done for several jobs together"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -10,23 +11,27 @@ PARTS = ("render", "encode", "method", "backward", "adam", "rest")
 
 
 class Stopwatch:
-    """Seconds by part of a step: `lap(part)` books the time since the last lap, finished kernels included."""
+    """Seconds by part of a step: `lap(part)` books the time since the last lap, finished kernels included.
 
-    def __init__(self, device: torch.device) -> None:
+    `away` tells how many of all seconds so far went into other jobs, which are nobody's here.
+    """
+
+    def __init__(self, device: torch.device, away: Callable[[], float] = lambda: 0.0) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
-        self._cuda = device.type == "cuda"
-        self._last = time.perf_counter()
+        self._cuda, self._away = device.type == "cuda", away
+        self._last = self._now()
+
+    def _now(self) -> float:
+        if self._cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - self._away()
 
     def lap(self, part: str) -> None:
         """Book the time since the last lap."""
-        if self._cuda:
-            torch.cuda.synchronize()
-        now = time.perf_counter()
+        now = self._now()
         self.seconds[part] += now - self._last
         self._last = now
 
     def skip(self) -> None:
         """Leave out the time since the last lap."""
-        if self._cuda:
-            torch.cuda.synchronize()
-        self._last = time.perf_counter()
+        self._last = self._now()

@@ -68,6 +68,14 @@ Dtype = Annotated[
     str | None, _option("--dtype", "Number format of the prior: float32, float16 or bfloat16. [float32]")
 ]
 Workers = Annotated[int | None, _option("--workers", "Worker processes. [measured choice]", "-j")]
+Pack = Annotated[
+    int | None,
+    _option(
+        "--pack",
+        "Jobs that a worker optimises in lockstep, each network asked once for all of them: more jobs an hour, "
+        "more memory, the same numbers to rounding. [1]",
+    ),
+]
 Launcher = Annotated[str | None, _option("--launcher", "Where jobs run: local, slurm or ray. [local]")]
 Slurm = Annotated[
     list[str] | None,

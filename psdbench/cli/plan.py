@@ -27,6 +27,7 @@ def plan(
     device: o.Device = None,
     dtype: o.Dtype = None,
     workers: o.Workers = None,
+    pack: o.Pack = None,
     launcher: o.Launcher = None,
     slurm: o.Slurm = None,
     ray: o.Ray = None,

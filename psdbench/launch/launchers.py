@@ -34,9 +34,10 @@ def launch(
     if isinstance(options, SlurmOptions):
         from psdbench.launch.slurm import SlurmRun
 
-        return SlurmRun(out, options, settings.workers, device, together).run(tasks, report, seconds)
+        array = SlurmRun(out, options, settings.workers, device, together, settings.pack)
+        return array.run(tasks, report, seconds)
     if isinstance(options, RayOptions):
         from psdbench.launch.ray import RayRun
 
-        return RayRun(options, workers, device).run(tasks, report, seconds)
-    return run_jobs(tasks, workers, device, report, seconds)
+        return RayRun(options, workers, device, settings.pack).run(tasks, report, seconds)
+    return run_jobs(tasks, workers, device, report, seconds, settings.pack)

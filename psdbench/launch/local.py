@@ -1,6 +1,6 @@
 """The local launcher: in this process with one worker, else one long-lived spawned process per worker.
 
-A worker that dies is replaced and its job tried again.
+A worker that dies is replaced and its jobs tried again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from psdbench.errors import PsdbenchError
-from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execute, settle
-from psdbench.launch.backlog import BUSY_PAUSE, MAX_ATTEMPTS, Backlog
+from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execute_together, settle
+from psdbench.launch.backlog import BUSY_PAUSE, MAX_ATTEMPTS, Backlog, Pack
 from psdbench.launch.notes import forwarded_warnings, quiet_libraries
 from psdbench.launch.stop import STOPPING, StopRequest
 from psdbench.launch.threads import cores, max_workers, set_threads, threads_per_worker
@@ -29,9 +29,16 @@ Report = Callable[[Event], None]
 
 
 def run_jobs(
-    tasks: Sequence[Task], workers: int, device: str, report: Report, max_seconds: float | None = None
+    tasks: Sequence[Task],
+    workers: int,
+    device: str,
+    report: Report,
+    max_seconds: float | None = None,
+    pack: int = 1,
 ) -> list[Outcome]:
-    """Execute tasks; what is done already is only verified. Outcomes come in the order of ending.
+    """Execute tasks, `pack` at a time in lockstep in each worker; what is done already is only verified.
+
+    Outcomes come in the order of ending.
 
     Raises Interrupted after a signal or `max_seconds`, when all work is in checkpoints, and EnvironmentProblem.
     """
@@ -47,10 +54,11 @@ def run_jobs(
     with StopRequest(message=STOPPING, seconds=max_seconds) as stop, forwarded_warnings(note):
         watch, models = Watch(report, lambda: stop.number or 0), Models(device)
         outcomes, open_tasks = settle_all(tasks, models, watch)
-        workers = min(workers, len(open_tasks))
+        backlog = Backlog(open_tasks, pack)
+        workers = min(workers, len(backlog))
         if workers <= 1:
-            return outcomes + _run_here(open_tasks, models, watch)
-        return outcomes + Pool(workers, device, watch).run(open_tasks)
+            return outcomes + _run_here(backlog, models, watch)
+        return outcomes + Pool(workers, device, watch).run(backlog)
 
 
 def settle_all(tasks: Sequence[Task], models: Models, watch: Watch) -> tuple[list[Outcome], list[Task]]:
@@ -65,28 +73,38 @@ def settle_all(tasks: Sequence[Task], models: Models, watch: Watch) -> tuple[lis
     return outcomes, open_tasks
 
 
-def _run_here(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:
+def _run_here(backlog: Backlog, models: Models, watch: Watch) -> list[Outcome]:
     set_threads(models.device)
-    backlog, outcomes = Backlog(tasks), list[Outcome]()
+    outcomes = list[Outcome]()
     while len(backlog):
         watch.check()
-        if (task := backlog.take()) is None:
+        if (pack := backlog.take()) is None:
             time.sleep(BUSY_PAUSE / 4)
             continue
-        outcome = execute(task, models, watch)
-        if _ended(outcome, task, backlog, watch):
-            outcomes.append(outcome)
+        outcomes += ended(execute_together(pack, models, watch), pack, backlog, watch)
     return outcomes
 
 
-def _ended(outcome: Outcome, task: Task, backlog: Backlog, watch: Watch) -> bool:
-    """Report an outcome; False when the task has to be looked at again."""
-    if outcome.status == "busy":
-        if backlog.wait_for(task):
+def ended(outcomes: Sequence[Outcome], pack: Pack, backlog: Backlog, watch: Watch) -> list[Outcome]:
+    """Report the outcomes of a pack, and return them without those of tasks that have to be looked at again."""
+    final = []
+    for outcome, task in zip(outcomes, pack, strict=True):
+        if outcome.status != "busy":
+            watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
+            final.append(outcome)
+        elif backlog.wait_for(task):
             watch.report(Event("note", outcome.job, text=f"{outcome.job}: another process does it; waiting"))
-        return False
-    watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
-    return True
+    return final
+
+
+def again(pack: Pack, why: str, backlog: Backlog, watch: Watch) -> list[Outcome]:
+    """Put what a dead worker was doing back into the queue; the outcomes of tasks that are given up."""
+    given_up = backlog.lost(pack)
+    for task in pack:
+        if task not in given_up:
+            watch.report(Event("note", task.folder.name, text=f"{task.folder.name}: {why}; again"))
+    outcomes = [commit_lost(task, f"{why}, {MAX_ATTEMPTS} times") for task in given_up]
+    return ended(outcomes, tuple(given_up), backlog, watch)
 
 
 @dataclass
@@ -95,7 +113,7 @@ class Worker:
 
     process: SpawnProcess
     connection: Connection
-    task: Task | None = None
+    pack: Pack = ()
 
 
 class Pool:
@@ -106,11 +124,11 @@ class Pool:
         self.outcomes: list[Outcome] = []
         self.workers: list[Worker] = []
 
-    def run(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def run(self, backlog: Backlog) -> list[Outcome]:
         """Execute all tasks; see `run_jobs`."""
-        self.backlog = Backlog(tasks)
+        self.backlog = backlog
         try:
-            while len(self.backlog) or any(worker.task for worker in self.workers):
+            while len(self.backlog) or any(worker.pack for worker in self.workers):
                 self.watch.check()
                 self._hand_out()
                 self._listen()
@@ -123,14 +141,14 @@ class Pool:
             self._stop()
 
     def _hand_out(self) -> None:
-        idle = [worker for worker in self.workers if worker.task is None]
+        idle = [worker for worker in self.workers if not worker.pack]
         while len(self.backlog) and (idle or len(self.workers) < self.count):
-            if (task := self.backlog.take()) is None:
+            if (pack := self.backlog.take()) is None:
                 return
             worker = idle.pop() if idle else self._start()
-            worker.task = task
+            worker.pack = pack
             try:
-                worker.connection.send(task)
+                worker.connection.send(pack)
             except OSError:
                 self._replace(worker)
 
@@ -151,16 +169,14 @@ class Pool:
             except (EOFError, OSError):
                 self._replace(worker)
 
-    def _take_in(self, worker: Worker, message: Event | Outcome | PsdbenchError) -> None:
+    def _take_in(self, worker: Worker, message: Event | list[Outcome] | PsdbenchError) -> None:
         if isinstance(message, PsdbenchError):
             raise message
         if isinstance(message, Event):
             self.watch.report(message)
             return
-        assert worker.task is not None
-        task, worker.task = worker.task, None
-        if _ended(message, task, self.backlog, self.watch):
-            self.outcomes.append(message)
+        pack, worker.pack = worker.pack, ()
+        self.outcomes += ended(message, pack, self.backlog, self.watch)
 
     def _replace(self, worker: Worker) -> None:
         """A worker has died: another one will be started, and its task is tried again, but not for ever."""
@@ -168,21 +184,13 @@ class Pool:
         how = _death(worker.process.exitcode)
         self.workers.remove(worker)
         worker.connection.close()
-        if (task := worker.task) is None:
-            return
-        if self.backlog.lost(task):
-            self.watch.report(
-                Event("note", task.folder.name, text=f"{task.folder.name}: its worker {how}; again")
-            )
-            return
-        outcome = commit_lost(task, f"its worker {how}, {MAX_ATTEMPTS} times")
-        _ended(outcome, task, self.backlog, self.watch)
-        self.outcomes.append(outcome)
+        if worker.pack:
+            self.outcomes += again(worker.pack, f"its worker {how}", self.backlog, self.watch)
 
     def _stop(self) -> None:
         """Let every worker finish its step and write a checkpoint; those that do not leave are killed."""
         for worker in self.workers:
-            if worker.task is None:
+            if not worker.pack:
                 worker.connection.close()
             elif worker.process.is_alive():
                 worker.process.terminate()

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psdbench.errors import EnvironmentProblem, Interrupted, PsdbenchError
-from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execute
-from psdbench.launch.backlog import MAX_ATTEMPTS, Backlog
-from psdbench.launch.local import STOP_SECONDS, settle_all
+from psdbench.job import Event, Models, Outcome, Task, Watch, execute_together
+from psdbench.launch.backlog import Backlog, Pack
+from psdbench.launch.local import STOP_SECONDS, again, ended, settle_all
 from psdbench.launch.notes import forwarded_warnings, quiet_libraries
 from psdbench.launch.observed import Observed
 from psdbench.launch.options import RayOptions
@@ -37,8 +37,8 @@ class JobActor:
         quiet_libraries()
         self.models, self.stopping, self.notes = Models(device), 0, list[str]()
 
-    def execute(self, task: Task) -> tuple[Outcome | PsdbenchError, list[str]]:
-        """How the job ended, or what ends the run; and what was noted on the way."""
+    def execute(self, pack: Pack) -> tuple[list[Outcome] | PsdbenchError, list[str]]:
+        """How the jobs ended, or what ends the run; and what was noted on the way."""
         set_threads(self.models.device)  # of this thread, and jobs may get either of the two
         notes = list[str]()
 
@@ -48,7 +48,7 @@ class JobActor:
 
         with forwarded_warnings(notes.append):
             try:
-                return execute(task, self.models, Watch(report, lambda: self.stopping)), notes
+                return execute_together(pack, self.models, Watch(report, lambda: self.stopping)), notes
             except PsdbenchError as error:
                 return error, notes
 
@@ -64,8 +64,10 @@ class RayRun:
     options: RayOptions
     workers: int
     device: str
-    busy: dict[Any, tuple[Any, Task]] = field(default_factory=dict)
-    """by the reference of the result: the actor and its job"""
+    pack: int = 1
+    """jobs that an actor optimises in lockstep"""
+    busy: dict[Any, tuple[Any, Pack]] = field(default_factory=dict)
+    """by the reference of the result: the actor and its jobs"""
     idle: list[Any] = field(default_factory=list)
 
     def run(
@@ -89,18 +91,16 @@ class RayRun:
     def _work(self, tasks: Sequence[Task], watch: Watch) -> list[Outcome]:
         import ray
 
-        outcomes, backlog, observed = list[Outcome](), Backlog(tasks), Observed(watch.report)
+        outcomes, backlog, observed = list[Outcome](), Backlog(tasks, self.pack), Observed(watch.report)
         try:
             while len(backlog) or self.busy:
                 watch.check()
                 self._hand_out(backlog)
-                for _, task in self.busy.values():
+                for task in [task for _, pack in self.busy.values() for task in pack]:
                     observed.look(task)
                 ready, _ = ray.wait(list(self.busy), timeout=POLL_SECONDS) if self.busy else ([], [])
                 for reference in ready:
-                    if outcome := self._take_in(reference, backlog, watch):
-                        watch.report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
-                        outcomes.append(outcome)
+                    outcomes += self._take_in(reference, backlog, watch)
             return outcomes
         except Interrupted as error:
             self._stop(error.signal_number)
@@ -110,42 +110,34 @@ class RayRun:
         import ray
 
         while len(backlog) and (self.idle or len(self.busy) < self.workers):
-            if (task := backlog.take()) is None:
+            if (pack := backlog.take()) is None:
                 return
             if not self.idle:
                 remote = ray.remote(JobActor).options(max_concurrency=2, **self._resources())
                 self.idle.append(remote.remote(self.device, threads_per_worker()))
             actor = self.idle.pop()
-            self.busy[actor.execute.remote(task)] = actor, task
+            self.busy[actor.execute.remote(pack)] = actor, pack
 
     def _resources(self) -> dict[str, float]:
         gpus = self.options.gpus if self.options.gpus is not None else float(self.device == "cuda")
         return {"num_cpus": self.options.cpus or threads_per_worker(), "num_gpus": gpus}
 
-    def _take_in(self, reference: Any, backlog: Backlog, watch: Watch) -> Outcome | None:
-        """The outcome of a job that is over; None where it has to be done again."""
+    def _take_in(self, reference: Any, backlog: Backlog, watch: Watch) -> list[Outcome]:
+        """The outcomes of jobs that are over; none of those that have to be done again."""
         import ray
 
-        actor, task = self.busy.pop(reference)
-        name = task.folder.name
+        actor, pack = self.busy.pop(reference)
         try:
-            outcome, notes = ray.get(reference)
+            outcomes, notes = ray.get(reference)
         except ray.exceptions.RayActorError as error:
             reason = str(error).strip().splitlines()[0]
-            if backlog.lost(task):
-                watch.report(Event("note", name, text=f"{name}: its actor died ({reason}); again"))
-                return None
-            return commit_lost(task, f"its actor died, {MAX_ATTEMPTS} times: {reason}")
+            return again(pack, f"its actor died ({reason})", backlog, watch)
         for text in notes:
-            watch.report(Event("note", name, text=text))
-        if isinstance(outcome, PsdbenchError):
-            raise outcome
+            watch.report(Event("note", pack[0].folder.name, text=text))
+        if isinstance(outcomes, PsdbenchError):
+            raise outcomes
         self.idle.append(actor)
-        if outcome.status == "busy":
-            if backlog.wait_for(task):
-                watch.report(Event("note", name, text=f"{name}: another process does it; waiting"))
-            return None
-        return outcome  # type: ignore[no-any-return]
+        return ended(outcomes, pack, backlog, watch)
 
     def _stop(self, signal_number: int) -> None:
         """Let every actor finish its step and write a checkpoint."""

@@ -53,6 +53,8 @@ class ArrayTask:
     threads: int
     together: bool = False
     """whether many jobs are done at a time, for only their scores are missing"""
+    pack: int = 1
+    """jobs that are optimised in lockstep"""
 
     def __call__(self) -> None:
         """Do the jobs; how each ended stands in its folder.
@@ -65,7 +67,7 @@ class ArrayTask:
                 set_threads(self.device)
                 run_together(self.tasks, Models(self.device), _log)
             else:
-                run_jobs(self.tasks, 1, self.device, _log)
+                run_jobs(self.tasks, 1, self.device, _log, pack=self.pack)
         except Interrupted as error:
             _log(Event("note", "", text=str(error)))
             if error.signal_number != signal.SIGTERM:
@@ -89,6 +91,8 @@ class SlurmRun:
     device: str
     together: bool = False
     """whether a task does many jobs at a time, for only their scores are missing"""
+    pack: int = 1
+    """jobs that a task optimises in lockstep"""
     unanswered: str = ""
     """what SLURM said instead of an answer when it was last asked"""
 
@@ -164,7 +168,7 @@ class SlurmRun:
         try:
             with _kept("SLURM_CONF", helpers.clean_env()):
                 jobs = executor.submit_array(
-                    [ArrayTask(chunk, self.device, threads, self.together) for chunk in chunks]
+                    [ArrayTask(chunk, self.device, threads, self.together, self.pack) for chunk in chunks]
                 )
         except (FailedSubmissionError, UncompletedJobError) as error:
             reason = str(error).strip().splitlines()[-1]

@@ -1,6 +1,7 @@
 """A worker process: its models are loaded once, jobs come and outcomes go through a pipe.
 
-Messages to the parent are Event, Outcome, or a PsdbenchError that ends the run.
+Messages to the parent are Event, the outcomes of the jobs that were sent together, or a PsdbenchError that ends
+the run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import signal
 from multiprocessing.connection import Connection
 
 from psdbench.errors import Interrupted, PsdbenchError
-from psdbench.job import Event, Models, Task, Watch, execute
+from psdbench.job import Event, Models, Task, Watch, execute_together
 from psdbench.launch.notes import forwarded_warnings
 from psdbench.launch.stop import StopRequest
 from psdbench.launch.threads import set_threads
@@ -28,19 +29,19 @@ def serve(connection: Connection, device: str, parent: int) -> None:
     ):
         watch = Watch(connection.send, lambda: stop.number or _orphaned(parent))
         try:
-            while task := _receive(connection, watch):
-                connection.send(execute(task, models, watch))
+            while pack := _receive(connection, watch):
+                connection.send(execute_together(pack, models, watch))
         except (Interrupted, EOFError, BrokenPipeError):
             return
         except PsdbenchError as error:
             connection.send(error)
 
 
-def _receive(connection: Connection, watch: Watch) -> Task | None:
-    """The next task, None when there will be none; raises Interrupted and EOFError."""
+def _receive(connection: Connection, watch: Watch) -> tuple[Task, ...] | None:
+    """The next tasks, None when there will be none; raises Interrupted and EOFError."""
     while not connection.poll(0.5):
         watch.check()
-    received: Task | None = connection.recv()
+    received: tuple[Task, ...] | None = connection.recv()
     return received
 
 

@@ -6,8 +6,8 @@ Images are [B, 3, H, W] in [0, 1]; latents are what the denoiser works on; times
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from psdbench.cameras import Cameras
     from psdbench.counters import Counters
     from psdbench.streams import Streams
+
+
+PullBack: TypeAlias = "Callable[[Tensor], Tensor]"
+"""the gradient on the images of the one on their latents; to be called once"""
 
 
 class TunableScore(Protocol):
@@ -52,6 +56,8 @@ class Prior(Protocol):
     latent_scale: int
     """pixels per latent, along one side"""
     device: torch.device
+    away: float
+    """seconds since its making in which it has worked for other jobs"""
     counters: Counters
     """where forward and backward passes are counted, per image"""
 
@@ -64,6 +70,9 @@ class Prior(Protocol):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images to latents [B, C, H/scale, W/scale]; differentiable."""
+
+    def encode_for_gradient(self, images: Tensor) -> tuple[Tensor, PullBack]:
+        """`encode` without a graph to the images, and what takes a gradient on the latents back to them."""
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to images, clamped to [0, 1]; differentiable."""

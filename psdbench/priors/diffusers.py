@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from psdbench.counters import Counters
-from psdbench.priors.diffusion import Diffusion, noise_schedule, prediction_type
+from psdbench.priors.diffusion import LatentPrior, noise_schedule, prediction_type
 from psdbench.priors.finetuned import fuse
 from psdbench.priors.folder import inspect, read_config, read_json
 from psdbench.priors.loading import load_text_encoder, load_unet, load_vae
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
-class DiffusersPrior(Diffusion):
+class DiffusersPrior(LatentPrior):
     """Stable Diffusion, or any text-to-image diffusion model in its layout, as a frozen prior."""
 
     def __init__(

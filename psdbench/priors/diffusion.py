@@ -6,14 +6,18 @@ Variance-preserving priors (Stable Diffusion, DeepFloyd IF) have α² = ᾱ_t an
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import cos, pi
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from psdbench.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from psdbench.priors import PullBack
 
 FLOW = "FlowMatchEulerDiscreteScheduler"
 """diffusers' scheduler of flow-matching models"""
@@ -121,3 +125,19 @@ class Diffusion:
         if kind == "sample":
             return (x_t - alpha * prediction) / sigma
         return x_t + alpha * prediction
+
+
+class LatentPrior(Diffusion, ABC):
+    """A prior that turns images into latents, and gradients on these back."""
+
+    away = 0.0
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Images to latents, as the contract of priors says."""
+
+    def encode_for_gradient(self, images: Tensor) -> tuple[Tensor, PullBack]:
+        """As the contract says: the encoder's graph is kept between the two."""
+        leaf = images.detach().requires_grad_()
+        latents = self.encode(leaf)
+        return latents.detach(), lambda gradient: torch.autograd.grad(latents, leaf, gradient)[0]

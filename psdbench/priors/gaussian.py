@@ -15,7 +15,7 @@ from torch import Tensor
 
 from psdbench.counters import Counters
 from psdbench.errors import UsageError
-from psdbench.priors.diffusion import Diffusion, noise_schedule
+from psdbench.priors.diffusion import LatentPrior, noise_schedule
 from psdbench.streams import Streams
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-class GaussianPrior(Diffusion):
+class GaussianPrior(LatentPrior):
     """N(μ_prompt, s²) over images [3, h, w]; unless told otherwise, the noise schedule is Stable Diffusion's."""
 
     name = "gaussian"

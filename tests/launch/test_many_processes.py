@@ -15,6 +15,7 @@ from psdbench import job
 from psdbench.config import JobSpec, PriorRef, Protocol
 from psdbench.job import Event, Task, Watch
 from psdbench.launch import local
+from psdbench.launch.backlog import Backlog
 from psdbench.launch.local import Pool, run_jobs
 from psdbench.store import atomic
 from psdbench.store.manifest import problems, read_manifest
@@ -93,7 +94,7 @@ def seconds_of(run: Path, workers: int, jobs: int, monkeypatch: pytest.MonkeyPat
     tasks = [Task(spec, job_folder(open_run(run), spec), ()) for spec in specs]
     monkeypatch.setattr(local.multiprocessing, "get_context", lambda kind: FORK)
     begin = time.monotonic()
-    outcomes = Pool(workers, "cpu", Watch()).run(tasks)
+    outcomes = Pool(workers, "cpu", Watch()).run(Backlog(tasks))
     assert [outcome.status for outcome in outcomes] == ["finished"] * jobs
     return time.monotonic() - begin
 
