@@ -68,6 +68,14 @@ Dtype = Annotated[
     str | None, _option("--dtype", "Number format of the prior: float32, float16 or bfloat16. [float32]")
 ]
 Workers = Annotated[int | None, _option("--workers", "Worker processes. [measured choice]", "-j")]
+Memory = Annotated[
+    str | None,
+    _option(
+        "--memory",
+        "Memory that the workers may take together, such as 4GB; a run that needs more is refused. [the device's]",
+        metavar="SIZE",
+    ),
+]
 Launcher = Annotated[str | None, _option("--launcher", "Where jobs run: local, slurm or ray. [local]")]
 Slurm = Annotated[
     list[str] | None,
