@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from psdbench import registry
 from psdbench.budget import Budget
@@ -67,9 +68,11 @@ class Pace:
     forwards: float
 
 
-def forecast(jobs: Sequence[JobSpec], out: Path, workers: int, snapshots: int = 0) -> Forecast:
+def forecast(
+    jobs: Sequence[JobSpec], out: Path, workers: int, snapshots: int = 0, worker_mb: float = WORKER_MB
+) -> Forecast:
     """Forecast for the jobs that are not finished in the run folder `out`, with so many snapshots of each."""
-    left = [spec for spec in jobs if not _finished(out, spec)]
+    left = unfinished(jobs, out)
     measured = measured_paces(jobs, out)
     kinds = {spec.method: spec for spec in jobs}
     budget = Budget.of(jobs[0].protocol.optimize)
@@ -77,13 +80,36 @@ def forecast(jobs: Sequence[JobSpec], out: Path, workers: int, snapshots: int = 
     steps = {name: _steps(budget, pace) for name, pace in paces.items()}
     seconds = _total(left, budget, paces, steps, workers, snapshots)
     basis = f"{len(measured)} methods measured in {out}" if measured else "idle cores"
-    disk, memory = _disk_mb(left, workers, snapshots), WORKER_MB * workers
+    disk, memory = _disk_mb(left, workers, snapshots), worker_mb * workers
     return Forecast(len(jobs), len(left), seconds, disk, memory, basis if seconds else "", steps)
 
 
 def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
     """Median cost of a step by method over the first finished jobs of a folder."""
-    found = defaultdict[str, list[tuple[float, float]]](list)
+    paces = {}
+    for name, costs in _costs(jobs, out).items():
+        steps = [
+            (cost["seconds"] / cost["steps"], cost.get("denoiser_forwards", 0) / cost["steps"])
+            for cost in costs
+            if isinstance(cost.get("seconds"), float) and cost.get("steps")
+        ]
+        if steps:
+            paces[name] = Pace(*map(median, zip(*steps, strict=True)))
+    return paces
+
+
+def measured_peaks(jobs: Sequence[JobSpec], out: Path) -> dict[str, float]:
+    """The most memory that a process had held at the end of one of these jobs, MB, by method."""
+    peaks = {
+        name: [cost["peak_memory_mb"] for cost in costs if isinstance(cost.get("peak_memory_mb"), float)]
+        for name, costs in _costs(jobs, out).items()
+    }
+    return {name: max(each) for name, each in peaks.items() if each}
+
+
+def _costs(jobs: Sequence[JobSpec], out: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the first finished jobs of each method say of their cost."""
+    found = defaultdict[str, list[dict[str, Any]]](list)
     for spec in jobs:
         if len(found[spec.method]) == SAMPLE:
             continue
@@ -91,10 +117,8 @@ def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
             cost = read_json(job_folder(out, spec) / "cost.json") or {}
         except CorruptResult:
             continue
-        if isinstance(cost.get("seconds"), float) and cost.get("steps"):
-            steps = cost["steps"]
-            found[spec.method].append((cost["seconds"] / steps, cost.get("denoiser_forwards", 0) / steps))
-    return {name: Pace(*map(median, zip(*each, strict=True))) for name, each in found.items() if each}
+        found[spec.method] += [cost] if cost else []
+    return found
 
 
 def _built_in(spec: JobSpec, budget: Budget) -> Pace:
@@ -159,5 +183,6 @@ def _disk_mb(left: Sequence[JobSpec], workers: int, snapshots: int) -> float:
     return len(left) * (asset_mb + (1 + snapshots) * RENDERS_MB) + workers * 9 * asset_mb
 
 
-def _finished(out: Path, spec: JobSpec) -> bool:
-    return told_status(job_folder(out, spec)) in ("finished", "diverged")
+def unfinished(jobs: Sequence[JobSpec], out: Path) -> list[JobSpec]:
+    """The jobs that have no result in the run folder `out` yet."""
+    return [spec for spec in jobs if told_status(job_folder(out, spec)) not in ("finished", "diverged")]

@@ -9,8 +9,8 @@
 
 A step that fails changes nothing: its random streams, counters and the method's state are put back, and the asset
 moves only afterwards. A rung changes the order of sums and nothing else, so numbers agree to rounding. A job never
-climbs down; its rung is in its checkpoints. Rung 1 renders and encodes twice and rung 2 encodes a third time: the
-counter of encodes says so. What a method trains sees its whole batch on every rung.
+climbs down; its rung is in its checkpoints. Rung 1 renders and encodes twice, which the counter of encodes says, and
+rung 2 computes most of the encoder a third time. What a method trains sees its whole batch on every rung.
 """
 
 from __future__ import annotations

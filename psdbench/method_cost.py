@@ -34,8 +34,11 @@ PASSES = ("denoiser_forwards", "denoiser_backwards", "decodes", "reward_forwards
 class _Score(GaussianScore):
     """Its fit in closed form stands for a training step, and counts as one."""
 
+    _prior: _Prior
+
     def update(self, latents: Tensor, t: Tensor, noise: Tensor, text: Tensor, condition: Tensor) -> Tensor:
         self._prior.counters.add("denoiser_backwards", len(latents))
+        self._prior.note("denoised", len(latents), True)
         return super().update(latents, t, noise, text, condition)
 
 
@@ -44,6 +47,23 @@ class _Prior(GaussianPrior):
 
     def __init__(self) -> None:
         super().__init__({"": torch.zeros(3, SIZE, SIZE)}, std=0.5)
+        self.largest = {"denoised": 0, "denoised_with_graph": 0, "decoded": 0, "decoded_with_graph": 0}
+        """images of the largest call of a kind so far"""
+
+    def note(self, kind: str, images: int, graph: bool) -> None:
+        """Remember how large a call was."""
+        name = f"{kind}_with_graph" if graph else kind
+        self.largest[name] = max(self.largest[name], images)
+
+    def predict_noise(
+        self, x_t: Tensor, t: Tensor, text: Tensor, cameras: Cameras | None = None, *, grad: bool = False
+    ) -> Tensor:
+        self.note("denoised", len(x_t), grad)
+        return super().predict_noise(x_t, t, text, cameras, grad=grad)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self.note("decoded", len(latents), latents.requires_grad and torch.is_grad_enabled())
+        return super().decode(latents)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         greys = torch.tensor([zlib.crc32(prompt.encode()) / 2**32 for prompt in prompts])
@@ -70,6 +90,17 @@ def cost_per_view(method: Method) -> dict[str, float]:
     The steps are those of the optimizer, without the optimizer around them: to import torch's optimizers takes as
     long as all else that a plan does.
     """
+    counters = _tried(method).counters
+    return {name: getattr(counters, name) / STEPS for name in PASSES}
+
+
+def largest_batches(method: Method) -> dict[str, int]:
+    """Images per view of the largest calls that a method makes: `denoised`, `decoded`, each `_with_graph` or not."""
+    return _tried(method).largest
+
+
+def _tried(method: Method) -> _Prior:
+    """The prior of a short run of a method."""
     prior, streams = _Prior(), Streams(0)
     text = TextEmbeddings.encode(prior, [PROMPT], PROMPT)
     state = method.setup(Setting(prior, text, streams, STEPS))
@@ -80,7 +111,7 @@ def cost_per_view(method: Method) -> dict[str, float]:
     finally:
         if state is not None:
             state.close()
-    return {name: getattr(prior.counters, name) / STEPS for name in PASSES}
+    return prior
 
 
 def _step(index: int, about: dict[str, Any]) -> Step:

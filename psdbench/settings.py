@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from psdbench import defaults, registry, strict
 from psdbench.errors import UsageError, unknown
-from psdbench.launch.options import launch_options, parse_time
+from psdbench.launch.options import launch_options, parse_memory, parse_time
 
 MAX_SEEDS = 1000
 MAX_SNAPSHOTS = 100
@@ -52,6 +52,8 @@ class RunConfig:
     workers: int | None = None
     pack: int = 1
     """jobs of a worker that are optimised in lockstep"""
+    memory: str | None = None
+    """memory that the workers may take together, such as 4GB; what the device has when left out"""
     launcher: str = "local"
     """local, slurm or ray"""
     slurm: tuple[str, ...] = ()
@@ -86,6 +88,8 @@ class RunConfig:
                 raise unknown("tracker", tracker, TRACKERS)
         if self.max_time is not None:
             parse_time(self.max_time)
+        if self.memory is not None:
+            parse_memory(self.memory)
         if self.budget is not None:
             parse_budget(self.budget)
             if self.steps is not None:

@@ -76,6 +76,14 @@ Pack = Annotated[
         "more memory, the same numbers to rounding. [1]",
     ),
 ]
+Memory = Annotated[
+    str | None,
+    _option(
+        "--memory",
+        "Memory that the workers may take together, such as 4GB; a run that needs more is refused. [the device's]",
+        metavar="SIZE",
+    ),
+]
 Launcher = Annotated[str | None, _option("--launcher", "Where jobs run: local, slurm or ray. [local]")]
 Slurm = Annotated[
     list[str] | None,

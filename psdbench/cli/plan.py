@@ -28,6 +28,7 @@ def plan(
     dtype: o.Dtype = None,
     workers: o.Workers = None,
     pack: o.Pack = None,
+    memory: o.Memory = None,
     launcher: o.Launcher = None,
     slurm: o.Slurm = None,
     ray: o.Ray = None,
@@ -40,22 +41,28 @@ def plan(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Show what run would do with the same arguments: jobs, time, disk and memory. Computes nothing."""
+    """Show what run would do with the same arguments: jobs, time, disk and memory. Computes nothing.
+
+    Exit code 4 when the memory would not do: run refuses such a plan.
+    """
     settings = o.gather(locals())
     from psdbench.budget import Budget
     from psdbench.forecast import forecast
-    from psdbench.launch.threads import default_workers
     from psdbench.plan import make_plan
+    from psdbench.preflight import look_for_room
 
     made = make_plan(settings)
-    count = min(settings.workers or default_workers(made.protocol.device), len(made.jobs))
-    need = forecast(made.jobs, made.out, count, settings.snapshots)
+    room = look_for_room(made, settings)
+    count = room.workers
+    need = forecast(made.jobs, made.out, count, settings.snapshots, room.worker_mb)
     for note in () if quiet else made.notes:
         say(f"note: {note}")
     if json:
         names = [spec.folder_name for spec in made.jobs]
         facts = {"run": str(made.out), "protocol": made.protocol.hash, "metrics": made.metrics}
-        print_json({**facts, "workers": count, "forecast": asdict(need), "jobs": names})
+        expected = {"workers": count, "forecast": asdict(need), "memory": asdict(room)}
+        print_json({**facts, **expected, "jobs": names})
+        room.check()
         return 0
     per_method = Counter(spec.label for spec in made.jobs)
     prior_ref, reward_ref = made.protocol.prior, made.protocol.reward
@@ -75,7 +82,8 @@ def plan(
             ("left", f"{need.left} of {need.jobs}"),
             ("time", time),
             ("disk", f"{need.disk_mb:.0f} MB"),
-            ("memory", f"{need.memory_mb:.0f} MB in {count} worker{'s' * (count > 1)}"),
+            ("memory", room.sentence),
         ]
     )
+    room.check()
     return 0

@@ -36,6 +36,7 @@ def run(
     dtype: o.Dtype = None,
     workers: o.Workers = None,
     pack: o.Pack = None,
+    memory: o.Memory = None,
     launcher: o.Launcher = None,
     slurm: o.Slurm = None,
     ray: o.Ray = None,
@@ -70,9 +71,12 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     from psdbench.job import Models, Task
     from psdbench.launch.launchers import launch
     from psdbench.launch.progress import make_display
+    from psdbench.preflight import look_for_room
     from psdbench.store.run import job_folder, open_run, write_run
     from psdbench.validity import check_metrics
 
+    room = look_for_room(plan, settings)
+    room.check()
     open_run(plan.out)
     write_run(plan.out, run_facts(plan, settings))
     for note in () if quiet else (*plan.notes, *other_protocols(plan)):
@@ -90,7 +94,7 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     display = make_display(len(tasks), quiet)
     try:
         with mirrored(display.show, settings.track, plan.out) as report:
-            outcomes = launch(tasks, settings, plan.out, plan.protocol.device, report)
+            outcomes = launch(tasks, room.settled(settings), plan.out, plan.protocol.device, report)
     finally:
         display.close()
     check_metrics(plan.out, plan.metrics, Models(plan.protocol.device).scorer)

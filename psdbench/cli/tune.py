@@ -68,6 +68,7 @@ def tune(
     device: o.Device = None,
     dtype: o.Dtype = None,
     workers: o.Workers = None,
+    memory: o.Memory = None,
     launcher: o.Launcher = None,
     slurm: o.Slurm = None,
     ray: o.Ray = None,
@@ -112,12 +113,13 @@ def tune(
 def _announce(tuning: Tuning, settings: RunConfig, tell: Callable[[str], None]) -> None:
     """How much work this is, and what else should be known."""
     from psdbench.forecast import forecast
-    from psdbench.launch.threads import default_workers
+    from psdbench.preflight import look_for_room
     from psdbench.report.text import count
 
     plan, objective = tuning.plan, tuning.setup.objective
-    workers = settings.workers or default_workers(plan.protocol.device)
-    seconds = forecast(plan.jobs, plan.out, min(workers, len(plan.jobs))).seconds
+    room = look_for_room(plan, settings)
+    room.check()
+    seconds = forecast(plan.jobs, plan.out, room.workers).seconds
     about = f", about {duration(seconds * tuning.count)}" if seconds else ""
     for note in plan.notes:
         tell(f"note: {note}")

@@ -13,6 +13,7 @@ from psdbench.errors import UsageError, unknown
 LAUNCHERS = ("local", "slurm", "ray")
 Options = TypeVar("Options")
 _UNITS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([MGT])i?B?", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
@@ -91,6 +92,14 @@ def parse_time(text: str) -> float:
     if not total:
         raise UsageError(f"'{text}' is no time", "for example 90s, 30m, 8h or 1-12:00:00")
     return float(total)
+
+
+def parse_memory(text: str) -> float:
+    """``4GB``, ``1.5 GiB`` or ``800MB`` to MB; a GB is taken for 1024 of them, as the sizes of devices are."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match or not float(match[1]):
+        raise UsageError(f"'{text}' is no amount of memory", "for example 800MB, 4GB or 80GB")
+    return float(match[1]) * {"m": 1, "g": 1024, "t": 1024**2}[match[2].lower()]
 
 
 def _read(cls: type[Options], texts: Sequence[str], flag: str) -> Options:

@@ -7,11 +7,15 @@ cores (two processes of two threads on two cores were measured to run 6 to 10 ti
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 
 THREADS_PER_WORKER = 1
 """on two idle cores an SDS step of the embedded world was measured at 51 ms with one thread and 38 ms with two:
 two workers of one thread each do half more steps, and lose less to other work on the machine"""
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""where a container says how much memory it may take, of both versions of control groups; max or bytes"""
 WORKER_MB = 700.0
 """memory of a worker with the embedded prior and scorers; 560 MB were measured"""
 
@@ -32,12 +36,23 @@ def max_workers() -> int:
     return max(1, cores() // threads_per_worker())
 
 
-def default_workers(device: str = "cpu") -> int:
-    """The number of workers when none is asked for: one on a GPU, else what cores and half the memory carry."""
+def default_workers(device: str = "cpu", worker_mb: float = WORKER_MB, there_mb: float | None = None) -> int:
+    """The number of workers when none is asked for: one on a GPU, else what cores and half the memory carry.
+
+    Of `there_mb`, which the user has set aside, all counts.
+    """
     if device == "cuda":
         return 1
+    usable = physical_mb() / 2 if there_mb is None else there_mb
+    return max(1, min(max_workers(), int(usable / worker_mb)))
+
+
+def physical_mb() -> float:
+    """The memory of this machine, or of the control group that this process is confined to, MB."""
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return max(1, min(max_workers(), int(memory_mb / 2 / WORKER_MB)))
+    limits = [Path(file) for file in CGROUP_LIMITS if Path(file).is_file()]
+    confined = (file.read_text(encoding="ascii").strip() for file in limits)
+    return min(memory_mb, *(int(limit) / 2**20 for limit in confined if limit.isdecimal()), math.inf)
 
 
 def set_threads(device: str) -> None:

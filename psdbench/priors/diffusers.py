@@ -151,7 +151,7 @@ class DiffusersPrior(LatentPrior):
         if self.vae is None:
             return (latents / 2 + 0.5).clamp(0, 1)
         raw = (latents / self._scale + self._shift).to(self.dtype)
-        images = torch.cat([self.vae.decode(some).sample for some in self._pieces(raw)])
+        images = torch.cat([self.vae.decode(some).sample for some in self.pieces(raw)])
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def predict_noise(
@@ -167,22 +167,15 @@ class DiffusersPrior(LatentPrior):
         """ε̂ of `predict_noise`, the cameras as poses [B, 16] (`Cameras.extrinsics`), of zeros where unknown."""
         self.counters.add("denoiser_forwards", len(x_t))
         with torch.set_grad_enabled(grad):
-            output = self._denoise_in_pieces(x_t.to(self.dtype), t, text.to(self.dtype), poses).float()
+            output = self._denoise_pieces(x_t.to(self.dtype), t, text.to(self.dtype), poses, grad).float()
             # DeepFloyd IF predicts a variance too, in further channels.
             eps = self.epsilon(self.prediction, output[:, : x_t.shape[1]], x_t, t)
         if eps.requires_grad:
             eps.register_hook(lambda _: self.counters.add("denoiser_backwards", len(x_t)))
         return eps
 
-    def _denoise_in_pieces(self, x_t: Tensor, t: Tensor, text: Tensor, poses: Tensor | None) -> Tensor:
-        """The UNet's output, as many images at a time as `save_memory` allows."""
-        if not 0 < self._at_once < len(x_t):
-            return self._denoise(x_t, t, text, poses)
-        seen = [None] * len(x_t) if poses is None else self._pieces(poses)
-        columns = (self._pieces(each) for each in (x_t, t, text))
-        return torch.cat([self._denoise(*each) for each in zip(*columns, seen, strict=False)])
-
-    def _pieces(self, batch: Tensor) -> tuple[Tensor, ...]:
+    def pieces(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """A batch in parts of as many images as `save_memory` allows."""
         return batch.split(self._at_once or len(batch))
 
     def save_memory(self, at_once: int = 0, recompute: bool = False) -> None:
@@ -192,6 +185,16 @@ class DiffusersPrior(LatentPrior):
             # diffusers' own switch feeds the encoder of an AutoencoderTiny images of the wrong range.
             if model is not None and type(model).__name__ != "AutoencoderTiny":
                 model.enable_gradient_checkpointing() if recompute else model.disable_gradient_checkpointing()
+
+    def _denoise_pieces(
+        self, x_t: Tensor, t: Tensor, text: Tensor, poses: Tensor | None, grad: bool
+    ) -> Tensor:
+        """`_denoise` of as many images at a time as wished; a graph holds all activations in any case."""
+        if grad or not 0 < self._at_once < len(x_t):
+            return self._denoise(x_t, t, text, poses)
+        seen = [None] * len(x_t) if poses is None else self.pieces(poses)
+        columns = map(self.pieces, (x_t, t, text))
+        return torch.cat([self._denoise(*each) for each in zip(*columns, seen, strict=False)])
 
     def _denoise(self, x_t: Tensor, t: Tensor, text: Tensor, poses: Tensor | None) -> Tensor:
         """The UNet's output."""

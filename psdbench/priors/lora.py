@@ -69,8 +69,11 @@ class LoraScore:
 
     def predict_noise(self, x_t: Tensor, t: Tensor, text: Tensor, condition: Tensor) -> Tensor:
         """ε̂_ψ(x_t; text, camera) without a graph; `condition` [B, 16], zeros for an unknown camera."""
-        with self._active(condition):
-            return self._prior.noise_seen_from(x_t, t, text, condition)
+        eps = []
+        for x, time, words, seen in zip(*map(self._prior.pieces, (x_t, t, text, condition)), strict=True):
+            with self._active(seen):
+                eps.append(self._prior.noise_seen_from(x, time, words, seen))
+        return torch.cat(eps)
 
     def update(self, latents: Tensor, t: Tensor, noise: Tensor, text: Tensor, condition: Tensor) -> Tensor:
         """One AdamW step on mean ‖ε̂_ψ(α x + σ ε) - ε‖²; returns the loss before it."""

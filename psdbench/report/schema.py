@@ -60,6 +60,7 @@ COST = {
     "status": SCORES["status"],
     "seconds": "time of the optimisation",
     "peak_memory_mb": "most memory held, MB; on the GPU where it computed there",
+    "memory_rung": "rung of the memory ladder on which it ended: 0, 1 views one by one, 2 activations computed again",
     "steps": "optimisation steps",
     "gradient_rms_median": "root mean square of the method's gradient on the latents, median over the steps",
     "denoiser_forwards": "images through the denoiser",
