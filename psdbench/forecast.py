@@ -19,7 +19,7 @@ from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
 from psdbench.launch.threads import WORKER_MB
 from psdbench.store.manifest import told_status
-from psdbench.store.run import job_folder
+from psdbench.store.run import job_folder, refuse_link
 from psdbench.store.sealed import read_json
 
 STEP_SECONDS = 0.045
@@ -78,7 +78,7 @@ def forecast(jobs: Sequence[JobSpec], out: Path, workers: int, snapshots: int = 
     seconds = _total(left, budget, paces, steps, workers, snapshots)
     basis = f"{len(measured)} methods measured in {out}" if measured else "idle cores"
     disk, memory = _disk_mb(left, workers, snapshots), WORKER_MB * workers
-    return Forecast(len(jobs), len(left), seconds, disk, memory, basis if seconds else "", steps)
+    return Forecast(len(jobs), len(left), seconds, disk, memory, "" if seconds is None else basis, steps)
 
 
 def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
@@ -160,4 +160,4 @@ def _disk_mb(left: Sequence[JobSpec], workers: int, snapshots: int) -> float:
 
 
 def _finished(out: Path, spec: JobSpec) -> bool:
-    return told_status(job_folder(out, spec)) in ("finished", "diverged")
+    return told_status(refuse_link(job_folder(out, spec))) in ("finished", "diverged")
