@@ -22,11 +22,13 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
-# SLURM comes from Debian's packages, which only root can install and only root can start
+# SLURM comes from Debian's packages, which only root can install and only root can start; where it cannot be had,
+# its tests are skipped and say why
 test-cluster: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[slurm,ray]'
-	if test "$$(id -u)" = 0 && ! command -v slurmctld munged >/dev/null; then \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge; fi
+	if test "$$(id -u)" = 0 && ! command -v slurmctld >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends slurm-wlm munge || echo "SLURM cannot be installed"; fi
 	$(BIN)/python -m pytest tests/cluster -m cluster -rs
 
 bench: install

@@ -67,7 +67,9 @@ class Interrupted(PsdbenchError):
 
     def __init__(self, signal_number: int) -> None:
         over = signal_number == signal.SIGALRM
-        what = "the time of --max-time is over" if over else f"stopped by signal {signal_number}"
+        what = (
+            "the time of --max-time is over" if over else f"stopped by {signal.Signals(signal_number).name}"
+        )
         super().__init__(what, "run the same command again to continue")
         self.signal_number = signal_number
         by_hand = signal_number in (signal.SIGINT, signal.SIGTERM)

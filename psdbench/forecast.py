@@ -20,7 +20,7 @@ from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
 from psdbench.launch.threads import WORKER_MB
 from psdbench.store.manifest import told_status
-from psdbench.store.run import job_folder
+from psdbench.store.run import job_folder, refuse_link
 from psdbench.store.sealed import read_json
 
 STEP_SECONDS = 0.045
@@ -81,7 +81,7 @@ def forecast(
     seconds = _total(left, budget, paces, steps, workers, snapshots)
     basis = f"{len(measured)} methods measured in {out}" if measured else "idle cores"
     disk, memory = _disk_mb(left, workers, snapshots), worker_mb * workers
-    return Forecast(len(jobs), len(left), seconds, disk, memory, basis if seconds else "", steps)
+    return Forecast(len(jobs), len(left), seconds, disk, memory, "" if seconds is None else basis, steps)
 
 
 def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
@@ -183,6 +183,5 @@ def _disk_mb(left: Sequence[JobSpec], workers: int, snapshots: int) -> float:
     return len(left) * (asset_mb + (1 + snapshots) * RENDERS_MB) + workers * 9 * asset_mb
 
 
-def unfinished(jobs: Sequence[JobSpec], out: Path) -> list[JobSpec]:
-    """The jobs that have no result in the run folder `out` yet."""
-    return [spec for spec in jobs if told_status(job_folder(out, spec)) not in ("finished", "diverged")]
+    disk, memory = _disk_mb(left, workers, snapshots), worker_mb * workers
+    return Forecast(len(jobs), len(left), seconds, disk, memory, "" if seconds is None else basis, steps)

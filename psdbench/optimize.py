@@ -280,7 +280,11 @@ class Optimisation:
             self.clock.seconds[part] += seconds
 
     def finish(self, folder: Path, more: Sequence[str] = ()) -> OptimizeResult:
-        """Write the assets; `more` files belong to the result."""
+        """Write the assets, and the trace once more; `more` files belong to the result.
+
+        The trace in the folder is older where a process died right after its last checkpoint.
+        """
+        write_trace(folder, self.trace)
         name = {"representation": self.spec.protocol.representation}
         for particle in self.particles:
             atomic.write_tensors(folder / particle.file, particle.asset.state_dict(), name)

@@ -98,6 +98,6 @@ def score_snapshots(task: Task, models: Models, watch: Watch) -> Iterator[str]:
         if unscored(path, task.metrics, models):
             views = stored_views(part)
             look_together([(part, views)], models, watch)
-            score(part, views, models, watch)
+            score(part, views, models, watch, task.folder)
         if (path / SCORES).exists():
             yield (path / SCORES).relative_to(task.folder).as_posix()

@@ -16,7 +16,7 @@ from psdbench.budget import Budget
 from psdbench.errors import UsageError
 from psdbench.store import atomic
 from psdbench.store.log import log
-from psdbench.store.manifest import FileRecord
+from psdbench.store.manifest import FileRecord, foretell
 from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES
 
@@ -131,8 +131,13 @@ def look_together(jobs: Sequence[tuple[Task, AssetViews]], models: Models, watch
             continue
 
 
-def score(task: Task, views: AssetViews, models: Models, watch: Watch) -> Iterable[str]:
-    """Score with the metrics that are missing; the scores that are there already stay."""
+def score(
+    task: Task, views: AssetViews, models: Models, watch: Watch, job: Path | None = None
+) -> Iterable[str]:
+    """Score with the metrics that are missing; the scores that are there already stay, also if the process dies.
+
+    `job` is the folder of the job where the task's is that of a snapshot.
+    """
     from psdbench.scorers.asset import score_views
 
     scores = read_json(task.folder / SCORES) or {}
@@ -144,7 +149,11 @@ def score(task: Task, views: AssetViews, models: Models, watch: Watch) -> Iterab
             "higher_is_better": scorer.higher_is_better,
             "values": score_views(scorer, views),
         }
-    atomic.write_json(task.folder / SCORES, scores)
+    path, content = task.folder / SCORES, atomic.json_bytes(scores)
+    if path.exists():
+        folder = job or task.folder
+        foretell(folder, task.spec.id, path.relative_to(folder).as_posix(), content, SCORE)
+    atomic.write_bytes(path, content)
     return [SCORES]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from psdbench.errors import CorruptResult, EnvironmentProblem, UsageError
 from psdbench.ratings import stored_ratings
 from psdbench.snapshots import taken
-from psdbench.store.manifest import problems, read_stages
+from psdbench.store.manifest import read_stages, result_problems
 from psdbench.store.run import existing_run, job_folders, read_run
 from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES, read_result, read_scores
@@ -98,7 +98,7 @@ def file_problems(folder: Path) -> list[str]:
         owner, _ = read_stages(folder)
     except CorruptResult as error:
         return [str(error)]
-    wrong = problems(folder, manifest.files) if manifest else {}
+    wrong = result_problems(folder, manifest) if manifest else {}
     found = [f"{folder / name} {what}" for name, what in wrong.items()]
     if folder.name != spec.folder_name or owner not in ("", spec.id):
         found.append(f"{folder} holds what belongs to another job")

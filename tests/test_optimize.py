@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from psdbench.particles import ASSET, load_asset
 from psdbench.priors.diffusers import DiffusersPrior
 from psdbench.priors.gaussian import GaussianPrior
 from psdbench.stopwatch import PARTS
+from psdbench.store import atomic
 from psdbench.trace import TRACE
 
 STEPS = 12
@@ -106,6 +108,28 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     assert steps == list(range(5, STEPS))
     assert rest.counters == whole.counters
     assert rest.trace == whole.trace
+    assert_same_bits(tmp_path / "cut", tmp_path / "whole", spec)
+
+
+@pytest.mark.parametrize("file", range(8))
+def test_death_before_any_file_is_in_place_costs_no_bit(
+    tiny_prior: DiffusersPrior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: int
+) -> None:
+    """Three checkpoints, each with the trace, then the results: also right between two that belong together."""
+    spec, written, replace = make_spec(), [], os.replace
+
+    def die_before(source: Path, target: Path) -> None:
+        written.append(target.name)
+        if len(written) == file + 1:
+            raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "replace", die_before)
+        with pytest.raises(Killed):
+            run(spec, tiny_prior, tmp_path / "cut")
+    run(spec, tiny_prior, tmp_path / "cut")
+    run(spec, tiny_prior, tmp_path / "whole")
     assert_same_bits(tmp_path / "cut", tmp_path / "whole", spec)
 
 

@@ -114,7 +114,7 @@ def finished_tasks(run: Path, metrics: list[str]) -> tuple[list[Task], int]:
     from psdbench.errors import CorruptResult, UsageError
     from psdbench.job import Task
     from psdbench.metrics import metric_id, require_weights
-    from psdbench.store.manifest import problems
+    from psdbench.store.manifest import result_problems
     from psdbench.store.run import existing_run, job_folders
     from psdbench.store.table import read_result
 
@@ -128,7 +128,7 @@ def finished_tasks(run: Path, metrics: list[str]) -> tuple[list[Task], int]:
             continue
         if not manifest or manifest.status != "finished":
             continue
-        if wrong := problems(folder, manifest.files):
+        if wrong := result_problems(folder, manifest):
             say(f"error: {folder}: {', '.join(f'{name} {what}' for name, what in wrong.items())}")
             say("  remedy: run the same psdbench run command again: it is redone")
             code = CorruptResult.exit_code

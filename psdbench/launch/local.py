@@ -11,6 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -191,7 +192,8 @@ class Pool:
         """Let every worker finish its step and write a checkpoint; those that do not leave are killed."""
         for worker in self.workers:
             if not worker.pack:
-                worker.connection.close()
+                with suppress(OSError):  # it has died, which is as good
+                    worker.connection.send(None)
             elif worker.process.is_alive():
                 worker.process.terminate()
         for worker in self.workers:

@@ -13,7 +13,7 @@ from typing import Any
 
 from psdbench.config import JobSpec, Protocol, identity
 from psdbench.errors import CorruptResult, UsageError
-from psdbench.store.manifest import Manifest, problems
+from psdbench.store.manifest import Manifest, result_problems
 from psdbench.store.run import JOB, existing_run, job_folders, read_job
 from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES, UNFINISHED, read_result, read_scores
@@ -188,10 +188,9 @@ def _snapshots(folder: Path, manifest: Manifest) -> Iterator[Snapshot]:
 
 def _verified(folder: Path, name: str, manifest: Manifest) -> dict[str, Any]:
     """A JSON file of a job, empty where its manifest has none; CorruptResult where it is not that of the manifest."""
-    expected = {name: manifest.files[name]} if name in manifest.files else {}
-    if wrong := problems(folder, expected):
+    if wrong := result_problems(folder, manifest, [name]):
         raise CorruptResult(f"{folder / name} {wrong[name]}", "run the same command again: it is redone")
-    return (read_json(folder / name) or {}) if expected else {}
+    return (read_json(folder / name) or {}) if name in manifest.files else {}
 
 
 def _labelled(results: Iterable[Result]) -> list[Result]:

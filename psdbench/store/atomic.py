@@ -65,7 +65,13 @@ def write_texts(path: Path, parts: Iterable[str]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON with sorted keys, atomically; NaN and infinity are refused with a ValueError."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode()
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

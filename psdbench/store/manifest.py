@@ -7,6 +7,7 @@ finished stage. What does not verify is moved to `quarantine/` beside it, never 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -98,6 +99,30 @@ def read_stages(folder: Path) -> tuple[str, dict[str, FileRecord]]:
         return str(data["job"]), _records(data["files"])
     except (PsdbenchError, AttributeError, LookupError, TypeError) as error:
         raise corrupt(path, str(error)) from error
+
+
+def foretell(folder: Path, job: str, name: str, content: bytes, stage: str) -> None:
+    """Enter a file that is about to be replaced into the record of stages of a job (its id).
+
+    The file that is there is in the manifest, the one that comes is in that record: whenever the process dies, one
+    of the two knows what it has left.
+    """
+    entry = FileRecord(hashlib.sha256(content).hexdigest(), len(content), stage)
+    write_stages(folder, job, {**read_stages(folder)[1], name: entry})
+
+
+def result_problems(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> dict[str, str]:
+    """`problems` of the files of a job that has ended, or of those named; `foretell` says why two records count.
+
+    Raises CorruptResult as `read_stages`.
+    """
+    named = manifest.files if names is None else {n: manifest.files[n] for n in names if n in manifest.files}
+    if not (wrong := problems(folder, named)):
+        return {}
+    job, staged = read_stages(folder)
+    newer = {name: staged[name] for name in wrong if name in staged and job == manifest.job}
+    sound = newer.keys() - problems(folder, newer)
+    return {name: what for name, what in wrong.items() if name not in sound}
 
 
 def problems(folder: Path, files: Mapping[str, FileRecord]) -> dict[str, str]:

@@ -6,6 +6,7 @@ left. Files that a manifest or a record of stages names are never among it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,19 +39,26 @@ def prune(folder: Path, dry_run: bool) -> list[Waste] | None:
             with atomic.explained(folder):
                 for waste in found:
                     waste.path.unlink()
-                for empty in folder.rglob(QUARANTINE):
-                    empty.rmdir()
+                for place in _quarantines(folder):
+                    shutil.rmtree(place)
         return found
 
 
 def _waste(folder: Path) -> Iterator[Waste]:
     named = {path: "left by a killed writer" for path in atomic.left_over(folder, "**/")}
-    named |= {path: "set aside as damaged" for path in folder.rglob(f"{QUARANTINE}/*")}
+    for place in _quarantines(folder):
+        named |= {path: "set aside as damaged" for path in place.rglob("*")}
     if _ended(folder):
         named |= {path: "checkpoint of a job that has ended" for path in folder.glob(CHECKPOINTS)}
     for path, why in named.items():
         if path.is_symlink() or path.is_file():
             yield Waste(path, path.lstat().st_size, why)
+
+
+def _quarantines(folder: Path) -> list[Path]:
+    """Where damaged files are. A link of that name is none: through it we would remove what lies elsewhere."""
+    places = [place for place in folder.rglob(QUARANTINE) if place.is_dir() and not place.is_symlink()]
+    return [place for place in places if QUARANTINE not in place.relative_to(folder).parent.parts]
 
 
 def _ended(folder: Path) -> bool:

@@ -71,8 +71,8 @@ def write_job(folder: Path, spec: JobSpec) -> None:
 
 
 def read_job(folder: Path) -> JobSpec:
-    """Read job.json back; raises CorruptResult when it is not there or is not what was written."""
-    path = folder / JOB
+    """Read job.json back; raises CorruptResult when it is not there or is not what was written, or behind a link."""
+    path = refuse_link(folder) / JOB
     data = read_record(path, {1: lambda content: content}, unsealed=True)
     if data is None:
         raise CorruptResult(f"{path} is missing", "run the same command again")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
-from psdbench.store.manifest import Manifest, problems, read_manifest
+from psdbench.store.manifest import Manifest, read_manifest, result_problems
 from psdbench.store.run import existing_run, job_folders, read_job
 from psdbench.store.sealed import read_json
 
@@ -47,10 +47,9 @@ def read_result(folder: Path) -> tuple[JobSpec, Manifest | None]:
 
 def read_scores(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
     """The verified scores of a finished job: scorer id to sha256, higher_is_better and values per view."""
-    expected = {name: entry for name, entry in manifest.files.items() if name == SCORES}
-    if wrong := problems(folder, expected):
+    if wrong := result_problems(folder, manifest, [SCORES]):
         raise CorruptResult(f"{folder / SCORES} {wrong[SCORES]}", "run the same command again: it is redone")
-    return read_json(folder / SCORES) or {} if expected else {}
+    return read_json(folder / SCORES) or {} if SCORES in manifest.files else {}
 
 
 def _rows(folder: Path) -> Iterator[tuple[Any, ...]]:

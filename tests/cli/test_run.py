@@ -199,7 +199,7 @@ def test_a_signal_stops_soon_and_the_same_command_continues(
     _, err = run.communicate(timeout=60)
     assert run.returncode == code
     assert err.endswith(
-        f"error: stopped by signal {number:d}\n  remedy: run the same command again to continue\n"
+        f"error: stopped by {number.name}\n  remedy: run the same command again to continue\n"
     )
 
 

@@ -104,6 +104,12 @@ SLEEP = 2.0
 """seconds of a job"""
 
 
+def test_idle_workers_leave_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are forked: they hold each other's pipes, so that none would hear of a closed one."""
+    replace_stages(monkeypatch, 0.2)
+    assert seconds_of(tmp_path, 3, 3, monkeypatch) < local.STOP_SECONDS / 4
+
+
 @pytest.mark.slow
 def test_sleeping_jobs_scale_with_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker adds beside the jobs themselves: at most 0.2 s a job, and 90 % of the ideal speed with eight."""

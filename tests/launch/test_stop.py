@@ -28,10 +28,10 @@ def test_first_is_remembered_second_interrupts(capfd: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("number", "code", "message"),
     [
-        (signal.SIGINT, 130, "stopped by signal 2"),
-        (signal.SIGTERM, 143, "stopped by signal 15"),
-        (signal.SIGUSR1, 75, "stopped by signal 10"),
-        (signal.SIGUSR2, 75, "stopped by signal 12"),
+        (signal.SIGINT, 130, "stopped by SIGINT"),
+        (signal.SIGTERM, 143, "stopped by SIGTERM"),
+        (signal.SIGUSR1, 75, "stopped by SIGUSR1"),
+        (signal.SIGUSR2, 75, "stopped by SIGUSR2"),
         (signal.SIGALRM, 75, "the time of --max-time is over"),
     ],
 )
