@@ -60,7 +60,9 @@ def test_few_reports_call_anything_better_where_nothing_is() -> None:
 def test_at_most_five_percent_of_reports_call_anything_better_where_nothing_is(
     prompts: int, seeds: int
 ) -> None:
-    assert false_alarms(2000, prompts, seeds) <= LEVEL
+    rate = false_alarms(2000, prompts, seeds)
+    print(f"\n{prompts} prompts x {seeds} seeds: {rate:.2%} of null reports call anything better or worse")
+    assert rate <= LEVEL
 
 
 def rejected_by_closure(p: list[float]) -> list[bool]:

@@ -31,6 +31,7 @@ def test_the_interval_covers_93_to_97_percent(
         assert result.low is not None
         assert result.high is not None
         hits += result.low <= 0 <= result.high
+    print(f"\n{prompts} prompts x {seeds} seeds, deviations {between}, {within}: {hits / 2000:.2%} covered")
     assert 0.93 <= hits / 2000 <= 0.97
 
 

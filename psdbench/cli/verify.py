@@ -19,7 +19,9 @@ def verify(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Check every file, score the stored renders anew, and prove the tables of RUN/report. Changes nothing.
+    """Check every file, score the stored renders anew, and prove the tables of RUN/report. Changes no result.
+
+    The outcome is kept in RUN/verified.json, and reports that are made afterwards tell it.
 
     Exit code 0: proven; 4: weights of a scorer are not here; 5: something is not what it should be.
     """
@@ -30,12 +32,17 @@ def verify(
     from psdbench.plan import device_of
     from psdbench.settings import RunConfig
     from psdbench.study.votes import vote_files
+    from psdbench.verified import keep
     from psdbench.verify import verify
 
     quiet_libraries()
     models = Models(device_of(RunConfig(device=device or "auto")))
     set_threads(models.device)
     proof = verify(run, models, lambda job: None if quiet else say(job), vote_files(votes or ()))
+    try:
+        keep(run, proof)
+    except OSError as error:
+        say(f"not kept for reports: {error}")
     code = EnvironmentProblem.exit_code if proof.unproven else 0
     code = CorruptResult.exit_code if proof.wrong else code
     for reason in proof.wrong:

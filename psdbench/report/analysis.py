@@ -25,7 +25,7 @@ from psdbench.stats import Estimate, Scores, estimate, p_value, paired_differenc
 
 DEFAULT_BASELINE = "sds"
 _ORDER = [*SCORERS, MAJORITY]
-_SHARES = (ACCURACY, MAJORITY, "consistency", "janus_shapes", "coverage", "floaters")
+_SHARES = (ACCURACY, MAJORITY, "outline", "consistency", "janus_shapes", "coverage", "floaters")
 _BOUNDS = dict.fromkeys(_SHARES, (0.0, 1.0)) | {"true_preference": (0.0, 100.0)}
 """ends of the scales that have them; intervals stay inside"""
 

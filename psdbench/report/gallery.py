@@ -12,14 +12,14 @@ from psdbench.report.blocks import Table
 from psdbench.report.html import data_url
 from psdbench.report.imagery import Imagery, strip
 from psdbench.report.points import Points
-from psdbench.report.results import MAJORITY, Result
+from psdbench.report.results import MAJORITY, RENDERS, Result
 from psdbench.report.text import count, link, number, plain
 from psdbench.report.verdict import TRUTH
 
 if TYPE_CHECKING:
     from psdbench.report.analysis import Analysis, Metric
 
-TURNTABLE, RENDERS = "turntable.mp4", "renders"
+TURNTABLE = "turntable.mp4"
 
 
 @dataclass(frozen=True)

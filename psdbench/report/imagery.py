@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from psdbench.report.results import FINISHED, MAJORITY, Result
+from psdbench.report.results import FINISHED, MAJORITY, RENDERS, Result
 
 PICTURED = 600
 """jobs of which a report shows and measures pictures; of more, the first seeds of all methods"""
@@ -58,7 +58,7 @@ def chosen(results: Sequence[Result], share: int = 1) -> list[Result]:
 def read_imagery(results: Sequence[Result], share: int = 1) -> dict[Path, Imagery]:
     """By job folder, of the `chosen`; jobs whose renders are not all there and readable are left out."""
     shown = chosen(results, share)
-    views = {len(list((r.folder / "renders").glob("view_*.png"))) for r in shown[:1]}
+    views = {len(list((r.folder / RENDERS).glob("view_*.png"))) for r in shown[:1]}
     tile = LARGE if share * len(shown) * max(views, default=0) <= FEW_TILES else SMALL
     found = {result.folder: _imagery(result, tile) for result in shown}
     return {folder: each for folder, each in found.items() if each}
@@ -66,7 +66,7 @@ def read_imagery(results: Sequence[Result], share: int = 1) -> dict[Path, Imager
 
 def _imagery(result: Result, tile: int) -> Imagery | None:
     pictures = []
-    paths = sorted((result.folder / "renders").glob("view_*.png"))
+    paths = sorted((result.folder / RENDERS).glob("view_*.png"))
     scored = {len(score.values) for id, score in result.scores.items() if id != MAJORITY}
     if scored and scored != {len(paths)}:
         return None

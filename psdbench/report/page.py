@@ -24,7 +24,9 @@ from psdbench.report.imagery import chosen, read_imagery
 from psdbench.report.plots import Plot, cost_plot, curves_plot, gains_plot
 from psdbench.report.points import read_points
 from psdbench.report.provenance import title
+from psdbench.report.schema import DIGITS
 from psdbench.report.tables import table_of
+from psdbench.report.text import count
 from psdbench.report.trajectory import curves
 from psdbench.store import atomic
 
@@ -61,6 +63,8 @@ class PagePart:
 
     prefix: str
     heading: str
+    about: str
+    """what was compared, in a line"""
     verdict: Sequence[Line]
     sections: Sequence[Section]
     gallery: Gallery
@@ -95,7 +99,16 @@ def _part(report: Report, prefix: str, folder: Path, share: int) -> PagePart:
     drift = drift_table(report.analysis, report.results, imagery)
     said = report.content
     heading = f"{said.name}: {said.title}" if said.name else ""
-    return PagePart(prefix, heading, said.verdict, _sections(report, drift, prefix), pictures)
+    sections = _sections(report, drift, prefix)
+    return PagePart(prefix, heading, _about(report), said.verdict, sections, pictures)
+
+
+def _about(report: Report) -> str:
+    """``2 methods on 24 prompts: 144 of 144 jobs finished, protocol 864db238359a``."""
+    analysis = report.analysis
+    compared = f"{count(len(analysis.methods), 'method')} on {count(len(analysis.prompts), 'prompt')}"
+    finished, total = sum(analysis.finished.values()), sum(analysis.total.values())
+    return f"{compared}: {finished} of {count(total, 'job')} finished, protocol {report.protocol[:DIGITS]}"
 
 
 def _sections(report: Report, drift: Table | None, prefix: str) -> list[Section]:

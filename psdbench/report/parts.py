@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from psdbench.comparison import LEVEL, MANY_SEEDS, POWER, Comparison
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.blocks import Cell, Mark, Table, estimated, value, words
 from psdbench.report.results import FINISHED, MAJORITY, Result
 from psdbench.report.text import MISSING, count, enumeration, number
+from psdbench.stats import Estimate
 
 REASON_LENGTH = 200
 
@@ -52,18 +53,25 @@ def _means_notes(analysis: Analysis) -> list[str]:
     interval = "with its 95 % interval from a bootstrap over prompts and seeds"
     told = f"each counting once, {interval}" if len(analysis.prompts) > 1 else "without interval"
     notes = [f"Mean over {prompts}, {told}; n counts jobs with a result."]
-    lacking = {result.note for result in analysis.means.values() if result.n and result.note}
-    notes += [f"Without interval: {enumeration(sorted(lacking))}."] if lacking else []
+    notes += _lacking(analysis.means.values())
     if any(_mark(analysis, method, metric) for metric in analysis.metrics for method in analysis.methods):
         notes.append(
             "Bold: better than all others; underlined or in italics: not separable from the best mean, though some "
             "others are. By paired tests, Holm-corrected over all pairs of all columns."
         )
+    elif any(len(top) > 1 for top in analysis.tops.values()):
+        notes.append("None is marked as best: on no metric are two methods separable.")
     if any(metric.trained_on for metric in analysis.metrics):
         notes.append("† the method was steered by this very scorer: a training figure, not a test.")
     if analysis.metric(MAJORITY):
         notes.append(f"{MAJORITY}: share of assets that more than half of their views show rightly.")
     return notes
+
+
+def _lacking(estimates: Iterable[Estimate]) -> list[str]:
+    """Why some of these means have no interval."""
+    reasons = sorted({each.note for each in estimates if each.n and each.note})
+    return [f"Without interval: {enumeration(reasons)}."] if reasons else []
 
 
 def differences_table(analysis: Analysis) -> Table | None:
@@ -110,6 +118,7 @@ def wins_table(analysis: Analysis) -> Table | None:
         f"Wins: share of the pairs of one prompt and seed in which the method is better than {analysis.baseline}. "
         "Improvement: chance that any run of it is better than any run of the baseline on the same prompt. Ties are "
         "half, 0.5 is chance.",
+        *_lacking(found.wins for found in analysis.comparisons.values()),
         f"Detectable: the smallest difference that so many prompts would show in {POWER * 100:.0f} % of repetitions "
         "at the corrected level; what is smaller may be there unseen.",
     ]

@@ -1,6 +1,7 @@
 """Is a report that lies in a run folder what the results give? All its numbers are made again and compared.
 
-Pictures are left out, for another version of their encoder writes other bytes; so is what is drawn from them.
+Pictures are left out, for another version of their encoder writes other bytes; so is what is drawn from them, and
+what the report tells of an earlier proof.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from psdbench.errors import CorruptResult, UsageError
 from psdbench.report import FOLDER, Output, build_report
 from psdbench.report.document import Pictures, document, opening
 from psdbench.report.page import page_files
+from psdbench.report.provenance import VERIFY
 from psdbench.report.tidy import score_tables
 from psdbench.store.sealed import read_json
 
-_PICTURE = re.compile(r"<svg.*?</svg>|[A-Za-z0-9+/=]{200,}", re.DOTALL)
-"""a figure, or anything in base64"""
+_LEFT_OUT = re.compile(rf"<svg.*?</svg>|[A-Za-z0-9+/=]{{200,}}|{VERIFY}[^<|]*", re.DOTALL)
+"""a figure, anything in base64, or the outcome of a proof"""
 Check = Callable[[Path], bool]
 
 
@@ -57,13 +59,16 @@ def _checks(made: Output, folder: Path) -> dict[str, Check]:
 
 def _is(text: str) -> Check:
     """Whether a file has this text, but for its pictures."""
-    return lambda path: _PICTURE.sub("", _read(path)) == _PICTURE.sub("", text)
+    return lambda path: _LEFT_OUT.sub("", _read(path)) == _LEFT_OUT.sub("", text)
 
 
 def _holds(text: str) -> Check:
     """Whether every paragraph and table is in a file, which has pictures between them."""
-    blocks = text.strip().split("\n\n")
-    return lambda path: set(blocks) <= set(_read(path).strip().split("\n\n"))
+    return lambda path: _blocks(text) <= _blocks(_read(path))
+
+
+def _blocks(text: str) -> set[str]:
+    return set(_LEFT_OUT.sub("", text).strip().split("\n\n"))
 
 
 def _same_table(path: Path, made: Output) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from psdbench import verified
 from psdbench.config import identity
 from psdbench.errors import CorruptResult
 from psdbench.report.analysis import Analysis
@@ -15,6 +16,8 @@ from psdbench.report.blocks import Table, words
 from psdbench.report.results import CORRUPT, FINISHED, MAJORITY, Result, flat
 from psdbench.report.text import MISSING, count
 from psdbench.store.run import RUN, read_run
+
+VERIFY = "psdbench verify: "
 
 
 def provenance_table(runs: Sequence[Path], analysis: Analysis, results: Sequence[Result]) -> Table:
@@ -59,7 +62,14 @@ def _versions(run: Path) -> list[tuple[str, Any]]:
     told = {key: content[key] for key in ("versions", "machine") if isinstance(content.get(key), dict)}
     options = content.get("options")
     commands = [("command", _run_command(options))] if isinstance(options, dict) else []
-    return [*commands, *sorted(flat(told).items())]
+    return [*commands, *sorted(flat(told).items()), ("proof", f"{VERIFY}{_proof(run)}")]
+
+
+def _proof(run: Path) -> str:
+    try:
+        return verified.told(run)
+    except CorruptResult:
+        return "its record is unreadable"
 
 
 def _run_command(options: dict[str, Any]) -> str:
@@ -73,9 +83,14 @@ def _run_command(options: dict[str, Any]) -> str:
         elif given is True:
             words.append(f"--{name.replace('_', '-')}")
         elif given not in (None, False, "", []):
-            text = ",".join(map(str, given)) if isinstance(given, list) else str(given)
-            words += [f"--{name.replace('_', '-')}", text]
+            texts = map(str, given if isinstance(given, list) else [given])
+            words += [f"--{name.replace('_', '-')}", ",".join(map(_local, texts))]
     return shlex.join(words)
+
+
+def _local(text: str) -> str:
+    """Of a file or folder named from the root its name alone, as for the runs."""
+    return Path(text).name if Path(text).is_absolute() else text
 
 
 def title(runs: Sequence[Path]) -> str:

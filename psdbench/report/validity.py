@@ -12,8 +12,8 @@ from psdbench.agreement import Agreement, agreement
 from psdbench.errors import CorruptResult
 from psdbench.ratings import Ratings, stored_ratings
 from psdbench.report.blocks import Cell, Line, Table, estimated, words
-from psdbench.report.results import ELSEWHERE, MAJORITY, Result
-from psdbench.report.text import MISSING, enumeration, number
+from psdbench.report.results import ELSEWHERE, FINISHED, MAJORITY, RENDERS, Result
+from psdbench.report.text import MISSING, count, enumeration, number
 from psdbench.report.verdict import TRUTH
 from psdbench.scorers.declared import FAULTS, GOOD, Outcome, sees
 from psdbench.stats import SEED
@@ -138,6 +138,14 @@ def warnings(validity: Validity, results: Sequence[Result]) -> list[Line]:
         for id, outcome in validity.controls.items()
         if outcome.missed
     ]
+    lost = [r for r in results if r.status == FINISHED and not (r.folder / RENDERS).is_dir()]
+    if lost:
+        lines.append(
+            Line(
+                f"{count(len(lost), 'finished job')} without renders: the scores count, for they are sealed, but there "
+                "is nothing to see or to score again. The same psdbench run makes the renders anew."
+            )
+        )
     if any(result.foreign for result in results):
         lines.append(
             Line(
@@ -189,7 +197,9 @@ def agreement_table(validity: Validity) -> Table | None:
         "Over all items; the last column is the share of pairs of one prompt that the metric orders as people do, "
         f"where 0.5 is chance and {MISSING} means that there are none. 95 % intervals from a bootstrap over prompts."
     )
-    return Table("Agreement with people", header, rows, left=3, notes=[notes])
+    formula = f" {TRUTH} is no person but the formula that simulated people follow."
+    told = notes + formula if any(people == TRUTH for _, people, _ in validity.agreements) else notes
+    return Table("Agreement with people", header, rows, left=3, notes=[told])
 
 
 def _words(faults: Sequence[str]) -> str:

@@ -21,11 +21,11 @@ def verdict(analysis: Analysis, results: Sequence[Result]) -> list[Line]:
     """Sentences, the most important first."""
     if not analysis.metrics:
         return [Line(f"Nothing is scored yet: {missing(results) or 'no scores in these runs'}.")]
+    if len(analysis.methods) == 1:
+        return [Line("is the only method here: nothing to compare it with.", analysis.methods[0])]
     if analysis.baseline is None:
         return [Line("No baseline among these methods, so no differences: choose one with --baseline.")]
     others = [method for method in analysis.methods if method != analysis.baseline]
-    if not others:
-        return [Line("is the only method here: nothing to compare it with.", analysis.baseline)]
     lines = [*_short(analysis, others), *(x for method in others for x in _method(analysis, results, method))]
     tested = sum(each.adjusted is not None for each in analysis.comparisons.values())
     if tested:

@@ -71,7 +71,9 @@ def _views(folder: Path) -> list[Image.Image]:
             f"a render in {folder} cannot be read: {error}", "run the same command again"
         ) from error
     if not views:
-        raise CorruptResult(f"{folder} has no renders", "run the same command again")
+        raise CorruptResult(
+            f"{folder} has no renders", "give the psdbench run of it again: it makes them anew"
+        )
     return views
 
 

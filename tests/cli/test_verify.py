@@ -32,6 +32,11 @@ def test_every_number_is_proven_or_found_wrong(
     assert done.code == 0, done.err
     assert "2 finished jobs" in done.out
     assert "53 scores made anew (largest difference 0), 10 files of the report: proven" in done.out
+    assert "psdbench verify: not run on these results" in (run / "report" / "report.md").read_text()
+    program("report", run)
+    assert "psdbench verify: proven: 2 jobs, " in (run / "report" / "report.md").read_text()
+    assert "psdbench verify: proven: 2 jobs, " in (run / "report" / "report.html").read_text()
+    assert "10 files of the report: proven" in program("verify", run).out
     for name, old in [("scores.csv", "."), ("table.tex", "."), ("report.html", "true_preference")]:
         path = run / "report" / name
         content = path.read_text()
@@ -40,6 +45,8 @@ def test_every_number_is_proven_or_found_wrong(
         assert (done.code, len(json.loads(done.out)["wrong"])) == (5, 1)
         assert f"{name} is not what the scores give" in done.err
         path.write_text(content)
+    program("report", run, "--format", "md", "--output", run / "report")
+    assert "psdbench verify: 1 wrong, " in (run / "report" / "report.md").read_text()
     job = next((run / "jobs").iterdir())
     change_scores(job, lambda entry: entry["values"].__setitem__(3, entry["values"][3] + 0.01))
     done = program("verify", run)

@@ -7,10 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browsing import Tab, needs_browser
 from hostile import HOSTILE
 from made_up_runs import PROMPTS, RunMaker
+from PIL import Image
 from test_page import add_depth
 
 from psdbench.report import build_report
@@ -133,6 +135,33 @@ def test_axe_finds_what_is_wrong(tab: Tab, tmp_path: Path) -> None:
     (tmp_path / "bad.html").write_text('<html lang="en"><title>x</title><img src="data:,"><button></button>')
     found = {text.partition(":")[0] for text in tab.open(tmp_path / "bad.html").findings("light")}
     assert {"image-alt", "button-name"} <= found
+
+
+@pytest.mark.slow
+def test_a_full_page_is_small_and_opens_at_once(
+    tab: Tab, make_run: Callable[..., RunMaker], tmp_path: Path
+) -> None:
+    """24 prompts, 8 methods and 3 seeds, of renders that are noise. Processor time, for machines are busy."""
+    maker, page = make_run(methods=[]), tmp_path / "report.html"
+    rng = np.random.default_rng(0)
+    for prompt in (f"a red cube, number {n}" for n in range(24)):
+        for method in ("sds", *(f"method{n}" for n in range(7))):
+            for seed in range(3):
+                folder = maker.finished(method, prompt, seed)
+                for view in (folder / "renders").iterdir():
+                    Image.fromarray(rng.integers(90, 250, (64, 64, 3), dtype=np.uint8)).save(view)
+    build_report([maker.run]).write_file("html", page)
+    spent = tab.page.context.new_cdp_session(tab.page)
+    spent.send("Performance.enable")
+    tab.open(page)
+    tab.page.locator("button.thumb img").first.wait_for()
+    metrics = {each["name"]: each["value"] for each in spent.send("Performance.getMetrics")["metrics"]}
+    loaded = tab.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
+    size, seconds = page.stat().st_size / 1e6, metrics["ProcessTime"]
+    print(f"\n{size:.1f} MB, {seconds:.2f} s of a processor to open, loaded after {loaded:.2f} s")
+    assert tab.page.locator("button.thumb").count() == 24 * 8
+    assert size < 15
+    assert seconds < 2
 
 
 def test_200_hostile_prompts_do_nothing(tab: Tab, make_run: Callable[..., RunMaker], tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ from psdbench.report.schema import FILES, SCORES, TABLE
 from psdbench.report.tables import scores_csv, table_of
 from psdbench.stats import Estimate
 
+HAS_LATEX = bool(shutil.which("pdflatex") and shutil.which("kpsewhich")) and not subprocess.call(
+    ["kpsewhich", "booktabs.sty"], stdout=subprocess.DEVNULL
+)
+needs_latex = pytest.mark.skipif(
+    not HAS_LATEX, reason="no pdflatex with booktabs on this machine (apt install texlive-latex-recommended)"
+)
 Maker = Callable[..., RunMaker]
 HOSTILE = r"\input{/etc/passwd} 100% of_$x^2$ {a} & #1 ~ <b> | ‡† — “q” émile 猫 \write18{rm -rf /}"
 
@@ -34,9 +40,7 @@ def test_escaped_text_holds_no_command() -> None:
     assert "emile" in text
 
 
-@pytest.mark.skipif(
-    not shutil.which("pdflatex"), reason="pdflatex is not installed (apt install texlive-latex-base)"
-)
+@needs_latex
 @pytest.mark.parametrize("name", ["psd", HOSTILE])
 def test_the_tables_compile_in_a_plain_article(make_run: Maker, tmp_path: Path, name: str) -> None:
     maker = make_run(methods=["sds"], seeds=(0,))

@@ -81,7 +81,7 @@
       z.push(raw[i + 2] / 127.5 - 1);
       color.push(`rgb(${raw[i + 3]},${raw[i + 4]},${raw[i + 5]})`);
     }
-    const size = Math.max(2, job.cell * place.clientWidth * 0.62);
+    const size = Math.max(2, job.cell * place.clientWidth * 0.66);
     const hidden = { visible: false, range: [-1, 1] };
     const trace = { type: "scatter3d", mode: "markers", x, y, z, hoverinfo: "skip", marker: { size, color, opacity: 1, line: { width: 0 } } };
     const scene = { xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "cube", camera: { eye: eye(45) } };
@@ -91,7 +91,7 @@
 
   const eye = (degrees) => {
     const radians = (degrees * Math.PI) / 180;
-    return { x: 1.25 * Math.cos(radians), y: 1.25 * Math.sin(radians), z: 0.35 };
+    return { x: 1.1 * Math.cos(radians), y: 1.1 * Math.sin(radians), z: 0.3 };
   };
 
   function rotors(place) {
