@@ -9,7 +9,9 @@ import typer
 
 from psdbench.cli.output import say
 
-app = typer.Typer(help="Convert public checkpoints to folders for --prior.", no_args_is_help=True)
+app = typer.Typer(
+    help="Convert public checkpoints to folders for --prior.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()

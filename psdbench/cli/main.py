@@ -72,22 +72,29 @@ class Program(typer.Typer):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-app = Program(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
-app.command("run")(run)
-app.command("plan")(plan)
-app.command("score")(score)
-app.command("report")(report)
-app.command("verify")(verify)
-app.command("prune")(prune)
-app.command("list")(list_names)
-app.command("export")(export)
-app.command("finetune")(finetune)
-app.command("tune")(tune)
-app.command("prefetch")(prefetch)
-app.command("doctor")(doctor)
-app.command("verify-scorers")(verify_scorers)
+# help texts name defaults and optional parts in brackets, which rich would take for its markup
+app = Program(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+for name, command in {
+    "run": run,
+    "plan": plan,
+    "score": score,
+    "report": report,
+    "verify": verify,
+    "prune": prune,
+    "list": list_names,
+    "export": export,
+    "finetune": finetune,
+    "tune": tune,
+    "prefetch": prefetch,
+    "doctor": doctor,
+    "verify-scorers": verify_scorers,
+}.items():
+    # as its short help the first paragraph is shown whole
+    app.command(name, short_help=" ".join((command.__doc__ or "").partition("\n\n")[0].split()))(command)
 app.add_typer(convert, name="convert")
-app.add_typer(study, name="study")
+app.add_typer(
+    study, name="study", short_help="Ask people by a page of blinded pairs, and import their votes."
+)
 app.add_typer(world, name="world")
 
 if __name__ == "__main__":

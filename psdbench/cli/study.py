@@ -10,6 +10,7 @@ import typer
 app = typer.Typer(
     help="Ask people: export a page of blinded pairs to vote on, import the votes they send back.",
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 

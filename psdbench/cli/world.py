@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The embedded shapes world: sample, train, evaluate.", no_args_is_help=True)
+app = typer.Typer(
+    help="The embedded shapes world: sample, train, evaluate.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Out = Annotated[Path, typer.Option(help="PNG file to write.", envvar="PSDBENCH_WORLD_OUT")]
 Seed = Annotated[

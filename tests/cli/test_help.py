@@ -60,6 +60,17 @@ def test_every_command_says_what_it_does(program: Callable) -> None:
     assert "Exit codes: 0 all good" in text
 
 
+def test_help_of_every_command_shows_what_is_in_brackets(program: Callable) -> None:
+    from psdbench.cli.main import app
+
+    names = [command.name for command in app.registered_commands]
+    texts = {name: program(str(name), "--help") for name in names}
+    assert {text.code for text in texts.values()} == {0}
+    assert "[METHOD/]PROMPT[/SEED]/*.png" in texts["score"].out
+    assert "Scorer to learn from. [hps]" in " ".join(texts["finetune"].out.split())
+    assert "..." not in program("--help").out.partition("Commands:")[2]
+
+
 def test_without_a_command_the_help_and_exit_code_2(program: Callable) -> None:
     done = program()
     assert done.code == 2
