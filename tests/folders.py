@@ -52,20 +52,23 @@ def unet(**config: Any) -> Any:
         )
 
 
-def vae() -> Any:
+def vae(**config: Any) -> Any:
     """An AutoencoderKL with four latent channels and a side of 8 pixels per latent."""
     from diffusers import AutoencoderKL
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return AutoencoderKL(
-            block_out_channels=(4, 4, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-            norm_num_groups=4,
-            scaling_factor=0.18215,
+            **{
+                "block_out_channels": (4, 4, 8, 8),
+                "down_block_types": ("DownEncoderBlock2D",) * 4,
+                "up_block_types": ("UpDecoderBlock2D",) * 4,
+                "layers_per_block": 2,
+                "latent_channels": 4,
+                "norm_num_groups": 4,
+                "scaling_factor": 0.18215,
+            }
+            | config
         )
 
 
