@@ -98,10 +98,17 @@ def measured_paces(jobs: Sequence[JobSpec], out: Path) -> dict[str, Pace]:
     return paces
 
 
-def measured_peaks(jobs: Sequence[JobSpec], out: Path) -> dict[str, float]:
-    """The most memory that a process had held at the end of one of these jobs, MB, by method."""
+def measured_peaks(jobs: Sequence[JobSpec], out: Path, pack: int = 1) -> dict[str, float]:
+    """The most memory that a process had held at the end of one of these jobs, MB, by method.
+
+    Only jobs count that were optimised in the company of as many others as `pack` says.
+    """
     peaks = {
-        name: [cost["peak_memory_mb"] for cost in costs if isinstance(cost.get("peak_memory_mb"), float)]
+        name: [
+            cost["peak_memory_mb"]
+            for cost in costs
+            if isinstance(cost.get("peak_memory_mb"), float) and cost.get("pack", 1) == pack
+        ]
         for name, costs in _costs(jobs, out).items()
     }
     return {name: max(each) for name, each in peaks.items() if each}
@@ -183,5 +190,10 @@ def _disk_mb(left: Sequence[JobSpec], workers: int, snapshots: int) -> float:
     return len(left) * (asset_mb + (1 + snapshots) * RENDERS_MB) + workers * 9 * asset_mb
 
 
-    disk, memory = _disk_mb(left, workers, snapshots), worker_mb * workers
-    return Forecast(len(jobs), len(left), seconds, disk, memory, "" if seconds is None else basis, steps)
+def unfinished(jobs: Sequence[JobSpec], out: Path) -> list[JobSpec]:
+    """The jobs that have no result in the run folder `out` yet."""
+    return [
+        spec
+        for spec in jobs
+        if told_status(refuse_link(job_folder(out, spec))) not in ("finished", "diverged")
+    ]

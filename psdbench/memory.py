@@ -76,8 +76,8 @@ class Calls:
     decoded_with_graph: int = 0
 
 
-def predict(spec: JobSpec, metrics: Sequence[str] = ()) -> dict[str, float]:
-    """MB that a job needs, by the parts above; they add up to the peak of its worker."""
+def predict(spec: JobSpec, metrics: Sequence[str] = (), pack: int = 1) -> dict[str, float]:
+    """MB that `pack` jobs in lockstep need, by the parts above; they add up to the peak of their worker."""
     protocol, folder = (
         spec.protocol,
         registry.prior_folder(spec.protocol.prior.folder or spec.protocol.prior.name),
@@ -90,10 +90,10 @@ def predict(spec: JobSpec, metrics: Sequence[str] = ()) -> dict[str, float]:
     parts = {
         "process": PROCESS_MB[protocol.device] * MB,
         "weights": weights,
-        "asset": asset_bytes(protocol),
-        "render": render,
-        "encoder": encoder,
-        "method": method,
+        "asset": pack * asset_bytes(protocol),
+        "render": pack * render,
+        "encoder": pack * encoder,
+        "method": pack * method,
     }
     return {name: size / MB for name, size in parts.items()}
 

@@ -72,7 +72,7 @@ class Room:
 def look_for_room(plan: Plan, settings: RunConfig) -> Room:
     """What the jobs of a plan need that have no result yet."""
     jobs = unfinished(plan.jobs, plan.out)
-    worker_mb, spec, parts = needed(jobs or plan.jobs, plan)
+    worker_mb, spec, parts = needed(jobs or plan.jobs, plan, settings.pack)
     device, local = plan.protocol.device, settings.launcher == "local"
     given = parse_memory(settings.memory) if settings.memory else None
     there = given if given is not None or not local else there_mb(device)
@@ -87,19 +87,19 @@ def look_for_room(plan: Plan, settings: RunConfig) -> Room:
         method=spec.method,
         parts=parts,
         chosen_workers=settings.workers is not None,
-        remedies=tuple(remedies(spec, workers)),
+        remedies=tuple(remedies(spec, workers, settings.pack)),
     )
 
 
-def needed(jobs: Sequence[JobSpec], plan: Plan) -> tuple[float, JobSpec, dict[str, float]]:
-    """The most MB that a worker needs for one of these jobs, which it is, and the parts of a prediction."""
-    measured, device = measured_peaks(plan.jobs, plan.out), plan.protocol.device
+def needed(jobs: Sequence[JobSpec], plan: Plan, pack: int) -> tuple[float, JobSpec, dict[str, float]]:
+    """The most MB that a worker needs for `pack` of these jobs in lockstep, which job it is, and the parts of a prediction."""
+    measured, device = measured_peaks(plan.jobs, plan.out, pack), plan.protocol.device
     outside = (
         PROCESS_MB[device] if device == "cuda" else 0.0
     )  # torch counts only what it has allocated itself
     found = []
     for spec in {spec.method: spec for spec in jobs}.values():
-        parts = {} if spec.method in measured else predict(spec, plan.metrics)
+        parts = {} if spec.method in measured else predict(spec, plan.metrics, pack)
         found.append((sum(parts.values()) or measured[spec.method] + outside, spec, parts))
     return max(found, key=lambda each: each[0])
 
@@ -113,11 +113,13 @@ def there_mb(device: str) -> float:
     return physical_mb()
 
 
-def remedies(spec: JobSpec, workers: int) -> list[str]:
+def remedies(spec: JobSpec, workers: int, pack: int) -> list[str]:
     """What would need less, as far as it is not chosen already."""
     optimize, ways = spec.protocol.optimize, []
     if workers > 1:
         ways.append("fewer --workers")
+    if pack > 1:
+        ways.append("a smaller --pack")
     if optimize.views > 1:
         ways.append("fewer views (--set optimize.views=1)")
     if optimize.size > 64:
