@@ -92,7 +92,7 @@ def look_for_room(plan: Plan, settings: RunConfig) -> Room:
 
 
 def needed(jobs: Sequence[JobSpec], plan: Plan, pack: int) -> tuple[float, JobSpec, dict[str, float]]:
-    """The most MB that a worker needs for `pack` of these jobs in lockstep, which job it is, and the parts of a prediction."""
+    """The most MB that `pack` of these jobs need in lockstep, which job it is, and the parts of a prediction."""
     measured, device = measured_peaks(plan.jobs, plan.out, pack), plan.protocol.device
     outside = (
         PROCESS_MB[device] if device == "cuda" else 0.0

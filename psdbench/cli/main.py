@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -74,7 +75,7 @@ class Program(typer.Typer):
 
 # help texts name defaults and optional parts in brackets, which rich would take for its markup
 app = Program(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-for name, command in {
+COMMANDS: dict[str, Callable[..., int | None]] = {
     "run": run,
     "plan": plan,
     "score": score,
@@ -88,7 +89,8 @@ for name, command in {
     "prefetch": prefetch,
     "doctor": doctor,
     "verify-scorers": verify_scorers,
-}.items():
+}
+for name, command in COMMANDS.items():
     # as its short help the first paragraph is shown whole
     app.command(name, short_help=" ".join((command.__doc__ or "").partition("\n\n")[0].split()))(command)
 app.add_typer(convert, name="convert")
