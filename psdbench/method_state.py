@@ -22,7 +22,7 @@ class State(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything the coming steps depend on, as flat tensors."""
+        """Everything the coming steps depend on, as flat tensors: copies of what a step changes in place."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -26,7 +26,7 @@ def make_spec(prior: str, representation: str, method: str = "sds", **optimize: 
         registry.prior_ref(prior),
         representation=representation,
         representation_params=resolve_params(representation, {}),
-        optimize=OptimizeConfig(**optimize),
+        optimize=OptimizeConfig(**{"steps": 2} | optimize),
     )
     return JobSpec("a red cube", method, resolve_params(method, {}), 0, protocol)
 
@@ -51,7 +51,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def measured(prior: str, representation: str, method: str, optimize: dict[str, Any]) -> float:
-    """The peak of a process that does two steps, MB."""
+    """The peak of a process that does two steps, the first and the last of a job, MB."""
     about = {"prior": prior, "representation": representation, "method": method, "optimize": optimize}
     code = MEASURE.format(tests=str(Path(__file__).parent), **about)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
