@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := results/demo
 
-.PHONY: install demo test test-slow test-cluster bench parity speed lint clean
+.PHONY: install demo test test-slow test-cluster bench gpu parity speed lint clean
 
 install: .venv/installed
 
@@ -30,7 +30,16 @@ test-cluster: install
 	$(BIN)/python -m pytest tests/cluster -m cluster -rs
 
 bench: install
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -m ''
+	mkdir -p .benchmarks
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -m 'not gpu' \
+	  --benchmark-json .benchmarks/bench.json
+	$(BIN)/python tests/benchmarks/make_page.py .benchmarks/bench.json
+
+# what was measured is written down even where a test failed
+gpu: install
+	mkdir -p .benchmarks
+	status=0; $(BIN)/python -m pytest -m gpu --benchmark-enable --benchmark-json .benchmarks/gpu.json -rs || status=$$?; \
+	  $(BIN)/python tests/benchmarks/make_page.py .benchmarks/gpu.json --gpu && exit $$status
 
 parity: install
 	$(BIN)/python tests/parity/make_parity.py $(PARITY)
