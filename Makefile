@@ -4,7 +4,7 @@ DEMO := results/demo
 BROWSER_AND_TEX := chromium texlive-latex-base texlive-latex-recommended
 HASTY := -o Acquire::Retries=0 -o Acquire::http::Timeout=20
 
-.PHONY: install demo test test-packages test-slow test-cluster bench parity speed lint clean
+.PHONY: install demo test test-packages test-slow test-cluster bench gpu parity speed lint clean
 
 install: .venv/installed
 
@@ -42,7 +42,16 @@ test-cluster: install
 	$(BIN)/python -m pytest tests/cluster -m cluster -rs
 
 bench: install
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -m ''
+	mkdir -p .benchmarks
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only -m 'not gpu' \
+	  --benchmark-json .benchmarks/bench.json
+	$(BIN)/python tests/benchmarks/make_page.py .benchmarks/bench.json
+
+# what was measured is written down even where a test failed
+gpu: install
+	mkdir -p .benchmarks
+	status=0; $(BIN)/python -m pytest -m gpu --benchmark-enable --benchmark-json .benchmarks/gpu.json -rs || status=$$?; \
+	  $(BIN)/python tests/benchmarks/make_page.py .benchmarks/gpu.json --gpu && exit $$status
 
 parity: install
 	$(BIN)/python tests/parity/make_parity.py $(PARITY)

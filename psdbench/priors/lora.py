@@ -34,6 +34,7 @@ class LoraScore:
         self, prior: DiffusersPrior, rank: int, learning_rate: float, generator: torch.Generator
     ) -> None:
         from peft import LoraConfig, LoraModel
+        from peft.tuners.tuners_utils import BaseTunerLayer
 
         if any("lora_" in name for name, _ in prior.unet.named_parameters()):
             raise RuntimeError("the prior already carries a trainable score; close it first")
@@ -50,9 +51,15 @@ class LoraScore:
         self._camera = camera_network(prior.unet.time_embedding.linear_2.out_features, generator).to(
             prior.device
         )
-        self._adapter.disable_adapter_layers()
+        # peft's own switch goes through all modules of the UNet each time and takes twice as long.
+        self._layers = [layer for layer in prior.unet.modules() if isinstance(layer, BaseTunerLayer)]
+        self._switch(False)
         camera = {f"camera.{name}": p for name, p in self._camera.named_parameters()}
         self._optimizer = SideOptimizer(lora | camera, learning_rate)
+
+    def _switch(self, on: bool) -> None:
+        for layer in self._layers:
+            layer.enable_adapters(on)
 
     @contextmanager
     def _active(self, condition: Tensor) -> Iterator[None]:
@@ -60,11 +67,11 @@ class LoraScore:
             return embedding + self._camera(condition).to(embedding.dtype)
 
         hook = self._prior.unet.time_embedding.register_forward_hook(add_camera)
-        self._adapter.enable_adapter_layers()
+        self._switch(True)
         try:
             yield
         finally:
-            self._adapter.disable_adapter_layers()
+            self._switch(False)
             hook.remove()
 
     def predict_noise(self, x_t: Tensor, t: Tensor, text: Tensor, condition: Tensor) -> Tensor:

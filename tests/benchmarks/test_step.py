@@ -58,9 +58,9 @@ def on_gpu(kind: str, size: int, views: int, dtype: torch.dtype) -> Any:
 
 
 CASES = [
-    pytest.param(Case("shapes", None, 1, 64, 40), id="shapes"),
-    pytest.param(Case("sd15-narrow", Scale("sd15", "narrow"), 1, 256, 12), id="sd15-narrow"),
-    pytest.param(Case("mvdream-narrow", Scale("mvdream", "narrow"), 4, 256, 8), id="mvdream-narrow"),
+    pytest.param(Case("shapes", None, 1, 64, 30), id="shapes"),
+    pytest.param(Case("sd15-narrow", Scale("sd15", "narrow"), 1, 128, 12), id="sd15-narrow"),
+    pytest.param(Case("mvdream-narrow", Scale("mvdream", "narrow"), 4, 128, 8), id="mvdream-narrow"),
     *(
         on_gpu("sd15", 512, views, dtype)
         for dtype in (torch.float16, torch.bfloat16)
