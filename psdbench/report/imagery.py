@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,10 @@ BACKDROP_STEP = 0.12
 """difference of a channel to the backdrop from which a pixel belongs to the object, as for the metrics"""
 FEW_TILES, LARGE, SMALL = 1500, 128, 64
 """up to so many views a tile may be large; pixels"""
-QUALITY = 82
+QUALITY, LOWER = 82, (60, 35, 15, 5)
+"""of the WebP; the next lower one for all where the strips of a page would take more than `ROOM`"""
+ROOM = 6_000_000
+"""bytes of all strips of a page, which in base64 are a third more"""
 LUMA = np.array([0.299, 0.587, 0.114])
 """shares of red, green and blue in brightness (ITU-R BT.601)"""
 
@@ -61,7 +64,23 @@ def read_imagery(results: Sequence[Result], share: int = 1) -> dict[Path, Imager
     views = {len(list((r.folder / RENDERS).glob("view_*.png"))) for r in shown[:1]}
     tile = LARGE if share * len(shown) * max(views, default=0) <= FEW_TILES else SMALL
     found = {result.folder: _imagery(result, tile) for result in shown}
-    return {folder: each for folder, each in found.items() if each}
+    return _fitting({folder: each for folder, each in found.items() if each}, ROOM // share)
+
+
+def _fitting(found: dict[Path, Imagery], room: int) -> dict[Path, Imagery]:
+    """The same with strips that take no more than `room` bytes together, as far as a lower quality can do it."""
+    for quality in LOWER:
+        if sum(len(each.strip) for each in found.values()) <= room:
+            break
+        found = {place: replace(each, strip=_encoded(each.strip, quality)) for place, each in found.items()}
+    return found
+
+
+def _encoded(strip: bytes, quality: int) -> bytes:
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(strip)) as sheet:
+        sheet.save(file, "WEBP", quality=quality, method=4)
+    return file.getvalue()
 
 
 def _imagery(result: Result, tile: int) -> Imagery | None:

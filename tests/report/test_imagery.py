@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from made_up_runs import PROMPTS, RunMaker
 from PIL import Image
 
-from psdbench.report import build_report
+from psdbench.report import build_report, imagery
 from psdbench.report.cost import quality_against
 from psdbench.report.hacking import drift_table, gains, gains_table
 from psdbench.report.imagery import read_imagery, statistics, strip
@@ -35,10 +36,25 @@ def test_two_colours_are_one_bit_and_nothing_has_no_statistics() -> None:
     assert statistics(np.ones((8, 8, 3), dtype=np.float32)) == {}
 
 
+def test_strips_that_are_too_large_together_lose_quality_not_size(
+    make_run: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker, rng = make_run(prompts=PROMPTS[:1]), np.random.default_rng(0)
+    for path in maker.run.glob("jobs/*/renders/*.png"):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    results = build_report([maker.run]).results
+    whole = read_imagery(results)
+    room = sum(len(each.strip) for each in whole.values()) // 2
+    monkeypatch.setattr(imagery, "ROOM", room)
+    small = read_imagery(results)
+    assert 0 < sum(len(each.strip) for each in small.values()) <= room
+    for folder, each in small.items():
+        assert Image.open(io.BytesIO(each.strip)).size == Image.open(io.BytesIO(whole[folder].strip)).size
+        assert each.statistics == whole[folder].statistics
+
+
 def test_a_strip_never_enlarges() -> None:
     pictures = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
-    import io
-
     assert Image.open(io.BytesIO(strip(pictures, 128))).size == (64, 32)
     assert Image.open(io.BytesIO(strip(pictures, 16))).size == (32, 16)
 
