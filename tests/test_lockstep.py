@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from psdbench import registry
-from psdbench.config import JobSpec, OptimizeConfig, Protocol
+from psdbench.config import EvaluateConfig, JobSpec, OptimizeConfig, Protocol
 from psdbench.errors import Interrupted
 from psdbench.job import Models, Outcome, Task, Watch, execute_together
 from psdbench.metrics import scorer_ref
@@ -37,6 +37,7 @@ def make_tasks(run: Path, prior_folder: Path, method: str, count: int = JOBS, **
         reward=scorer_ref("hps_shapes"),
         representation_params=resolve_params("voxels", {"resolution": 12}),
         optimize=OptimizeConfig(steps=STEPS, size=64, checkpoint_every=4),
+        evaluate=EvaluateConfig(size=16, turntable_frames=1),
     )
     filled = resolve_params(method, params)
     specs = [JobSpec("a red cube", method, filled, seed, protocol) for seed in range(count)]
