@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from checkpoints import FULL, write_checkpoint
 from environments import PACKAGES, build, vocabulary
 from speed_table import Line, as_markdown
@@ -61,8 +63,10 @@ def main() -> None:
     ours = ask_ours(material)
     say(str(ours["cost"]))
     facts = {"assets": arguments.assets, "views": arguments.views, "share": arguments.share, "side": SIDE}
+    processor = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
     gap = max(_gap(theirs[metric], ours["scores"][metric]) for metric in theirs)
-    (arguments.table / "SPEED.md").write_text(as_markdown(lines, ours["cost"], gap, facts), encoding="utf-8")
+    page = as_markdown(lines, ours["cost"], gap, facts, processor)
+    (arguments.table / "SPEED.md").write_text(page, encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
@@ -112,6 +116,14 @@ def ask_ours(material: Material) -> dict[str, Any]:
         subprocess.run(script, check=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
         answer: dict[str, Any] = json.loads(answered.read_text(encoding="utf-8"))
     return answer
+
+
+def _processor() -> str:
+    """What the processor calls itself, where the system tells; else its architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _gap(theirs: list[float], ours: list[float]) -> float:

@@ -58,7 +58,9 @@ def arithmetic(lines: Sequence[Line], views: int) -> tuple[float, float]:
     return theirs, ours
 
 
-def as_markdown(lines: Sequence[Line], ours: Cost, gap: float, facts: Mapping[str, int]) -> str:
+def as_markdown(
+    lines: Sequence[Line], ours: Cost, gap: float, facts: Mapping[str, int], processor: str
+) -> str:
     """The page."""
     renders = facts["assets"] * facts["views"]
     total: Cost = {key: sum(line.cost[key] for line in lines) for key in ("loading", "rereading", "scoring")}
@@ -85,6 +87,7 @@ def as_markdown(lines: Sequence[Line], ours: Cost, gap: float, facts: Mapping[st
         "theirs_rate": flops[0] * renders / total["scoring"],
         "ours_rate": flops[1] * renders / ours["scoring"],
         "gap": gap,
+        "processor": processor,
     }
     return TEMPLATE.read_text(encoding="utf-8").format(**values)
 

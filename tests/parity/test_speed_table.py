@@ -75,10 +75,11 @@ def test_ours_is_one_tower_less_and_texts_once_for_each_prompt() -> None:
 
 
 def test_the_page_has_the_ratios() -> None:
-    page = as_markdown(lines(), OURS, 1e-6, {"assets": 2, "views": 4, "share": 1, "side": 512})
+    page = as_markdown(lines(), OURS, 1e-6, {"assets": 2, "views": 4, "share": 1, "side": 512}, "a CPU")
     assert "| models kept warm: *scores* alone | 3.0 |" in page
     assert "| as the READMEs show, without *loads once* | 4.0 |" in page
     assert f"| the same, with *loads once* | {8 * 13 / 21:.1f} |" in page
     assert "| all, in one go | psdbench |  | 5.0 s | 0.0 s | 16.0 s | 2.00 s | 3000 MB |" in page
     assert "8 renders of 512 pixels, 2 prompts with 4 views" in page
+    assert "Measured on: a CPU." in page
     assert not re.search(r"[{}]", page)

@@ -55,7 +55,14 @@ def test_scorers_of_assets_rank_the_controls(id: str, controls: list[dict]) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("id", [id for id, listing in SCORERS.items() if not listing.weights])
 def test_all_controls_are_ranked(id: str) -> None:
-    assert judge(load_scorer(id), list(world_controls())).valid
+    """With ``-s`` it prints every metric's mean score of the good assets and of those with each fault."""
+    controls = list(world_controls())
+    outcome = judge(load_scorer(id), controls)
+    means = ", ".join(
+        f"{name} {'none' if mean is None else f'{mean:.3f}'}" for name, mean in outcome.means.items()
+    )
+    print(f"\n{id}, {len(controls)} objects: {means}; missed: {', '.join(outcome.missed) or 'none'}")
+    assert outcome.valid
 
 
 def test_a_metric_that_sees_nothing_or_the_contrary_is_not_valid(controls: list[dict]) -> None:

@@ -7,10 +7,17 @@ import torch
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
+from psdbench.scorers import onednn
 from psdbench.scorers.onednn import LinearByOneDnn
 
 OPERATION = "mkldnn::_linear_pointwise"
 HERE = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@pytest.fixture(autouse=True)
+def where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor with AVX-512; the operation is there on others too."""
+    monkeypatch.setattr(onednn, "FASTER", True)
 
 
 def layer(inputs: int = 64, outputs: int = 96, bias: bool = True, **kind: torch.dtype) -> torch.nn.Linear:
@@ -49,6 +56,15 @@ def test_gradients_and_other_precisions_are_left_alone() -> None:
     with torch.no_grad():
         assert not by_onednn(layer(dtype=torch.float64), given.double())[1]
         assert not by_onednn(layer(), given[:0])[1]
+
+
+def test_where_it_is_slower_the_layers_stay_with_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "FASTER", False)
+    module, given = layer(), torch.randn(4, 64)
+    with torch.no_grad():
+        found, used = by_onednn(module, given)
+        assert not used
+        assert torch.equal(found, module(given))
 
 
 def test_a_network_gives_the_same_within_and_without() -> None:
