@@ -36,13 +36,13 @@ class Axis:
     """parameters of the representation"""
     representation: str = field(default="voxels")
 
-    def begin(self, value: int, prior: Any) -> Optimisation:
-        """A run at this value."""
+    def begin(self, value: int, prior: Any, size: int = 64) -> Optimisation:
+        """A run at this value, with pictures of `size` where that is not the setting."""
         protocol = Protocol(
             PriorRef("any", "0" * 64),
             representation=self.representation,
             representation_params=self.params(value),
-            optimize=OptimizeConfig(steps=100_000, **self.optimize(value)),
+            optimize=OptimizeConfig(**{"steps": 100_000, "size": size} | self.optimize(value)),
         )
         spec = JobSpec("a red cube", "sds", {}, 0, protocol)
         return Optimisation.begin(spec, prior, method_class("sds")(), None)
@@ -64,7 +64,7 @@ AXES = [
 @pytest.mark.parametrize("axis", AXES, ids=lambda axis: axis.name.replace(" ", "-"))
 def test_growth(axis: Axis, shapes_prior: Any, benchmark: Any) -> None:
     values = axis.values if benchmark.enabled else axis.values[:2]
-    runs = {value: axis.begin(value, shapes_prior) for value in values}
+    runs = {value: axis.begin(value, shapes_prior, 64 if benchmark.enabled else 16) for value in values}
     seconds: dict[str, list[float]] = {}
 
     def measure() -> None:

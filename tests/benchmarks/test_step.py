@@ -12,6 +12,7 @@ import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,39 +48,54 @@ class Case:
 
     @property
     def render_sides(self) -> tuple[str, ...]:
-        return () if self.prior is None else ("0:64",)
+        return () if self.prior is None else (f"0:{min(64, self.size)}",)
 
 
-def on_gpu(kind: str, size: int, views: int, dtype: torch.dtype) -> Any:
+def on_gpu(kind: str, size: int, views: int, dtype: torch.dtype) -> Case:
     name = f"{kind}-{str(dtype).removeprefix('torch.')}-{views}"
-    return pytest.param(
-        Case(name, Scale(kind, "official", "cuda", dtype), views, size, 20), id=name, marks=pytest.mark.gpu
-    )
+    return Case(name, Scale(kind, "official", "cuda", dtype), views, size, 20)
 
 
-CASES = [
-    pytest.param(Case("shapes", None, 1, 64, 30), id="shapes"),
-    pytest.param(Case("sd15-narrow", Scale("sd15", "narrow"), 1, 128, 12), id="sd15-narrow"),
-    pytest.param(Case("mvdream-narrow", Scale("mvdream", "narrow"), 4, 128, 8), id="mvdream-narrow"),
-    *(
-        on_gpu("sd15", 512, views, dtype)
-        for dtype in (torch.float16, torch.bfloat16)
-        for views in (1, 2, 4, 8)
-    ),
-    on_gpu("mvdream", 256, 4, torch.float16),
-    on_gpu("mvdream", 256, 4, torch.bfloat16),
+HALVES = (torch.float16, torch.bfloat16)
+ON_CPU = [
+    Case("shapes", None, 1, 64, 30),
+    Case("sd15-narrow", Scale("sd15", "narrow"), 1, 128, 12),
+    Case("mvdream-narrow", Scale("mvdream", "narrow"), 4, 128, 8),
 ]
+ON_GPU = [on_gpu("sd15", 512, views, dtype) for dtype in HALVES for views in (1, 2, 4, 8)]
+ON_GPU += [on_gpu("mvdream", 256, 4, dtype) for dtype in HALVES]
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest, benchmark: Any) -> Case:
+def with_methods() -> Iterator[Any]:
+    """Every case with every method; those on the CPU that show nothing of their own are slow."""
+    for case, method in product(ON_CPU + ON_GPU, METHODS):
+        gpu, repeats = case in ON_GPU, case.prior is not None and method != "vsd"
+        marks = [pytest.mark.gpu] if gpu else [pytest.mark.slow] if repeats else []
+        yield pytest.param((case, method), id=f"{case.name}-{method}", marks=marks)
+
+
+@pytest.fixture(params=with_methods())
+def case_and_method(request: pytest.FixtureRequest) -> tuple[Case, str]:
+    found: tuple[Case, str] = request.param
+    return found
+
+
+@pytest.fixture
+def method(case_and_method: tuple[Case, str]) -> str:
+    """The method of the case."""
+    return case_and_method[1]
+
+
+@pytest.fixture
+def case(case_and_method: tuple[Case, str], benchmark: Any) -> Case:
     """A case; where nothing is measured, with small pictures and networks."""
-    found: Case = request.param
+    found = case_and_method[0]
     if found.prior and found.prior.device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     if benchmark.enabled:
         return found
-    return replace(found, prior=found.prior and replace(found.prior, width="tiny"), size=64, rounds=1)
+    small = replace(found.prior, width="tiny") if found.prior else None
+    return replace(found, prior=small, size=32, rounds=1)
 
 
 @pytest.fixture
@@ -108,7 +124,6 @@ def scheduler_of(prior: Any) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-@pytest.mark.parametrize("method", METHODS)
 def test_step(
     whole: tuple[Optimisation, Bare, tuple[Plain, Plain]], case: Case, method: str, benchmark: Any
 ) -> None:
