@@ -113,7 +113,7 @@ def test_a_worker_process_finds_a_plugin(plugin: Path, small: list[object], tmp_
     (spec,) = make_plan(resolve({**options, "seeds": 1, "device": "cpu"}, None, sizes)).jobs
     registry.use_plugins(())
     pool = Pool(1, "cpu", Watch())
-    (outcome,) = pool.run([Task(spec, job_folder(tmp_path / "run", spec), ())])
+    (outcome,) = pool.run(Backlog([Task(spec, job_folder(tmp_path / "run", spec), ())]))
     assert (outcome.status, outcome.reason) == ("finished", "")
 
 

@@ -88,7 +88,7 @@ def test_a_job_that_kills_every_worker_fails_with_the_reason(tmp_path: Path, tin
                     os.kill(child.pid or 0, signal.SIGKILL)
 
     pool = local.Pool(1, "cpu", local.Watch(watch))
-    outcome = pool.run(tasks[:1])[0]
+    outcome = pool.run(local.Backlog(tasks[:1]))[0]
     assert outcome.status == "failed"
     assert outcome.reason == f"its worker was killed by SIGKILL, {local.MAX_ATTEMPTS} times"
     manifest = read_manifest(tasks[0].folder)
