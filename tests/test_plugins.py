@@ -17,6 +17,7 @@ from psdbench import registry
 from psdbench.config import PluginRef
 from psdbench.errors import EnvironmentProblem, UsageError
 from psdbench.job import Task, Watch
+from psdbench.launch.backlog import Backlog
 from psdbench.launch.local import Pool
 from psdbench.plan import make_plan
 from psdbench.settings import resolve
