@@ -50,12 +50,13 @@ def test_packs(scale: Scale | None, method: str, request: pytest.FixtureRequest,
         pytest.skip("needs a CUDA device")
     prior = make_prior(scale) if scale else request.getfixturevalue("shapes_prior")
     size, sizes = 512 if scale else 64, SIZES if benchmark.enabled else SIZES[:1]
-    calls = []
+    calls, pairs = [], list[tuple[Optimisation, Optimisation]]()
     for jobs in sizes:
         alone = [begin(prior, copy.copy, method, seed, size) for seed in range(jobs)]
         lockstep = Lockstep()
         packed = [begin(prior, lockstep.seat, method, seed, size) for seed in range(jobs)]
         together = partial(lockstep.run, [partial(go_on, run) for run in packed])
+        pairs += zip(alone, packed, strict=True)
         calls += [
             Call(f"{jobs} alone", lambda runs=alone: [go_on(run) for run in runs]),
             Call(f"{jobs} packed", together),
@@ -67,6 +68,9 @@ def test_packs(scale: Scale | None, method: str, request: pytest.FixtureRequest,
         seconds.update(in_turn(calls, prior.device, rounds, warmup))
 
     benchmark.pedantic(measure, rounds=1)
+    for alone_run, packed_run in pairs:
+        losses = [[row.loss for row in run.trace[:STEPS]] for run in (alone_run, packed_run)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3), "a pack gives the numbers of its jobs alone"
     gains = {jobs: ratios(seconds[f"{jobs} alone"], seconds[f"{jobs} packed"]) for jobs in sizes}
     each = {jobs: [1e3 * s / STEPS / jobs for s in middle(seconds[f"{jobs} packed"])] for jobs in sizes}
     benchmark.extra_info.update(method=method, device=str(prior.device), gain=gains, step_ms=each)
