@@ -56,7 +56,7 @@ def test_the_page_has_every_figure_and_a_plot(tmp_path: Path) -> None:
     other = {"images": 64, "ratio": 2.4}  # of another benchmark
     write_page(measured(step("sds", 1.04, 1.7), other, axis("views"), axis("pixels")), tmp_path)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
-    row = "| shapes | sds | 1 | 50 (45-56) | 1.04 (1.02-1.06) | 1.70 (1.60-1.80) | 1.25 (1.20-1.30) | 40 |"
+    row = "| shapes | sds | 1 | 50 (45-56) | 1.04 (1.02-1.06) | 1.70 (1.60-1.80) | 1.25 (1.20-1.30) | 38 % | 40 |"
     assert row in page
     assert "| shapes | sds | 1 | 12.5 |  | 20.0 |  |  |  |" in page
     assert "| 3.0 | 60 | 120 | 50 % | 20.00 | 80 |" in page
@@ -71,9 +71,13 @@ def test_the_page_has_every_figure_and_a_plot(tmp_path: Path) -> None:
 def test_a_missed_aim_is_told() -> None:
     text = aims([step("sds", 1.04, 1.7), step("vsd", 1.31, 1.2)])
     assert text.splitlines() == [
-        "Aim: at most 1.10 times the floor. Met in 1 of 2; missed by shapes vsd 1.31.",
-        "Aim: plain diffusers at least 1.5 times a step. Met in 1 of 2; missed by shapes vsd 1.20.",
+        "Aim: at most 1.10 times the floor. Met by 1 of 2 medians, by 1 with their whole interval; "
+        "missed by shapes vsd 1.31.",
+        "",
+        "Aim: plain diffusers at least 1.5 times a step. Met by 1 of 2 medians, by 1 with their whole interval; "
+        "missed by shapes vsd 1.20.",
     ]
+    assert "Met by 1 of 1 medians, by 0 with their whole interval." in aims([step("sds", 1.09, 1.55)])
 
 
 def test_the_page_of_a_gpu_names_the_card_and_its_limit(tmp_path: Path) -> None:
