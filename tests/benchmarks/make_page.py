@@ -126,6 +126,21 @@ def growth_table(axes: Sequence[Figures]) -> str:
     return table(["axis", "representation", "cost", "R²", "first"], rows)
 
 
+def pack_table(packs: Sequence[Figures]) -> str:
+    """How many more jobs an hour packs of several sizes do."""
+    sizes = list(packs[0]["gain"])
+    rows = [
+        [
+            pack["prior"],
+            pack["method"],
+            *(spread(pack["gain"][size], 2) for size in sizes),
+            str(pack["rounds"]),
+        ]
+        for pack in packs
+    ]
+    return table(["prior", "method", *(f"{size} jobs" for size in sizes), "n"], rows)
+
+
 def write_growth(axes: Sequence[Figures], folder: Path) -> None:
     """growth.csv and growth.svg."""
     import matplotlib
@@ -173,7 +188,7 @@ def write_page(measured: Figures, folder: Path) -> None:
     """README.md with its plot and its table."""
     found = [entry["extra_info"] for entry in measured["benchmarks"]]
     steps = [info for info in found if "floor" in info]
-    axes = [info for info in found if "axis" in info]
+    axes, packs = ([info for info in found if key in info] for key in ("axis", "gain"))
     processor = measured["machine_info"]["cpu"]
     page = TEMPLATE.read_text(encoding="utf-8").format(
         machine=processor.get("brand_raw", "an unnamed processor"),
@@ -185,6 +200,7 @@ def write_page(measured: Figures, folder: Path) -> None:
         bare=table([*NAME, *BARE], ([*name(step), *cells(step["bare_ms"], BARE)] for step in steps)),
         hardware=hardware_table(steps),
         growth=growth_table(axes),
+        packs=pack_table(packs),
     )
     (folder / "README.md").write_text(page, encoding="utf-8")
     write_growth(axes, folder)
@@ -192,7 +208,8 @@ def write_page(measured: Figures, folder: Path) -> None:
 
 def write_gpu_page(measured: Figures, folder: Path) -> None:
     """GPU.md: the official sizes."""
-    steps = [entry["extra_info"] for entry in measured["benchmarks"] if "floor" in entry["extra_info"]]
+    found = [entry["extra_info"] for entry in measured["benchmarks"]]
+    steps, packs = ([info for info in found if key in info] for key in ("floor", "gain"))
     if not steps:
         sys.exit(
             "no step was measured on a GPU, and no page written: run `make gpu` where there is a CUDA device"
@@ -205,6 +222,7 @@ def write_gpu_page(measured: Figures, folder: Path) -> None:
         f"# What a step costs at the official sizes\n\n{card}{known}; {versions()}. Written by `make gpu`; what the "
         "columns mean is in README.md beside this file.",
         *(step_table(steps), aims(steps), hardware_table(steps), table([*NAME, *PARTS], parts)),
+        *(["Packs, as in README.md:", pack_table(packs)] if packs else []),
     ]
     (folder / "GPU.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
 

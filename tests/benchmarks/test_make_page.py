@@ -47,6 +47,14 @@ def axis(name: str) -> dict[str, Any]:
     }
 
 
+PACK = {
+    "prior": "shapes",
+    "method": "sds",
+    "rounds": 12,
+    "gain": {"2": [1.1, 1.0, 1.2], "4": [1.2, 1.1, 1.3]},
+}
+
+
 def measured(*infos: dict[str, Any]) -> dict[str, Any]:
     benchmarks = [{"extra_info": info} for info in infos]
     return {"benchmarks": benchmarks, "machine_info": {"cpu": {"brand_raw": "A Processor"}}}
@@ -54,10 +62,11 @@ def measured(*infos: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_page_has_every_figure_and_a_plot(tmp_path: Path) -> None:
     other = {"images": 64, "ratio": 2.4}  # of another benchmark
-    write_page(measured(step("sds", 1.04, 1.7), other, axis("views"), axis("pixels")), tmp_path)
+    write_page(measured(step("sds", 1.04, 1.7), other, PACK, axis("views"), axis("pixels")), tmp_path)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     row = "| shapes | sds | 1 | 50 (45-56) | 1.04 (1.02-1.06) | 1.70 (1.60-1.80) | 1.25 (1.20-1.30) | 38 % | 40 |"
     assert row in page
+    assert "| shapes | sds | 1.10 (1.00-1.20) | 1.20 (1.10-1.30) | 12 |" in page
     assert "| shapes | sds | 1 | 12.5 |  | 20.0 |  |  |  |" in page
     assert "| 3.0 | 60 | 120 | 50 % | 20.00 | 80 |" in page
     assert "| views | voxels | ms at 1: 20, 2: 30, 4: 50 | 1.0000 | 0.50 |" in page
