@@ -24,7 +24,13 @@ RESULTS = ("asset.safetensors", "trace.csv", "scores.json", "turntable.mp4", "re
     ("kills", "resumes", "commits"), [(20, 4, 2), pytest.param(200, 40, 20, marks=pytest.mark.slow)]
 )
 def test_killed_again_and_again_same_table(
-    tmp_path: Path, program: Callable, tiny_prior_folder: Path, kills: int, resumes: int, commits: int
+    tmp_path: Path,
+    program: Callable,
+    tiny_prior_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    kills: int,
+    resumes: int,
+    commits: int,
 ) -> None:
     plugin = tmp_path / "counted.py"
     plugin.write_text(COUNTED)
@@ -52,7 +58,8 @@ def test_killed_again_and_again_same_table(
         marksman.learn(aim, hit := moment(life))
         moments[hit] += 1
         lost.append(life.lost_steps())
-    print(f"{dict(moments)}, {len(outs)} runs, most steps lost {max(lost)} of {EVERY}, sum {sum(lost)}")
+    with capsys.disabled():
+        print(f"{dict(moments)}, {len(outs)} runs, most steps lost {max(lost)} of {EVERY}, sum {sum(lost)}")
     assert max(lost) <= EVERY
     for out in outs:
         life = begin(out)
