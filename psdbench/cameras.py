@@ -152,16 +152,8 @@ def orbit(views: int, elevation: float, config: CameraConfig) -> Cameras:
 
 def evaluation_rig(config: CameraConfig) -> Cameras:
     """The fixed evaluation cameras: `rig_views` around the object and one from above, the last."""
-    around, above = (
-        orbit(config.rig_views, config.rig_elevation, config),
-        orbit(1, config.rig_overhead_elevation, config),
-    )
-    return Cameras(
-        *(
-            torch.cat([getattr(around, f), getattr(above, f)])
-            for f in ("azimuth", "elevation", "distance", "fov")
-        )
-    )
+    around = orbit(config.rig_views, config.rig_elevation, config)
+    return Cameras.join([around, orbit(1, config.rig_overhead_elevation, config)])
 
 
 def with_view_words(prompt: str, cameras: Cameras, named_azimuths: int = 8) -> list[str]:
