@@ -45,8 +45,10 @@ def test_ten_thousand_jobs_take_half_a_minute(make_run: Callable[..., RunMaker],
     seconds = time.process_time() - start  # of this process: others do not count
     assert len(report.results) == jobs
     assert (tmp_path / "report.html").stat().st_size < 15_000_000
+    peak = peak_mb(maker.run, tmp_path / "again.html")
+    print(f"{jobs} jobs: report.html in {seconds:.1f} s of a processor, at most {peak:.0f} MB")
     assert seconds < 30
-    assert peak_mb(maker.run, tmp_path / "again.html") < 500
+    assert peak < 500
 
 
 def peak_mb(run: Path, page: Path) -> float:
