@@ -72,8 +72,8 @@ Pack = Annotated[
     int | None,
     _option(
         "--pack",
-        "Jobs that a worker optimises in lockstep, each network asked once for all of them: more jobs an hour, "
-        "more memory, the same numbers to rounding. [1]",
+        "Jobs that a worker optimises in lockstep, each network asked once for all of them, for GPUs that one view "
+        "does not fill: more memory, the same numbers to rounding. [1]",
     ),
 ]
 Memory = Annotated[
