@@ -20,14 +20,13 @@ from psdbench.particles import ASSET, load_asset
 from psdbench.scorers.asset import AssetViews
 from psdbench.scorers.pictures import read_picture
 from psdbench.store import atomic
+from psdbench.store.table import GEOMETRY, RENDERS
 from psdbench.trace import steps_done
 
 if TYPE_CHECKING:
     from psdbench.representations import Render, Representation
 
-RENDERS, TURNTABLE = "renders", "turntable.mp4"
-GEOMETRY = f"{RENDERS}/geometry.safetensors"
-"""beside the pictures, what they do not tell: `opacity` [V, H, W] in bytes and `depth` [V, H, W] in half floats"""
+TURNTABLE = "turntable.mp4"
 
 
 def render_asset(spec: JobSpec, folder: Path, device: torch.device | str = "cpu") -> list[str]:

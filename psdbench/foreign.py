@@ -69,8 +69,9 @@ def take_over(spec: JobSpec, folder: Path) -> list[str]:
     """
     import torch
 
-    from psdbench.evaluate import GEOMETRY, write_geometry, write_pictures
+    from psdbench.evaluate import write_geometry, write_pictures
     from psdbench.export.turntable import to_picture
+    from psdbench.store.table import GEOMETRY
 
     assert spec.foreign is not None  # the caller asks only for such jobs
     files = [Path(name) for name in spec.foreign.files]

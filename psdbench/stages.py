@@ -18,7 +18,7 @@ from psdbench.store import atomic
 from psdbench.store.log import log
 from psdbench.store.manifest import FileRecord, foretell
 from psdbench.store.sealed import read_json
-from psdbench.store.table import SCORES
+from psdbench.store.table import GEOMETRY, SCORES
 
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
@@ -45,8 +45,6 @@ def outdated(task: Task, files: dict[str, FileRecord], models: Models) -> str:
     lacking = unscored(task.folder, task.metrics, models)
     if not lacking:
         return SCORE if snapshots_unscored(task, models) else ""
-    from psdbench.evaluate import GEOMETRY
-
     asks = any(hasattr(models.scorer(name), "score_asset") for name in lacking)
     return "render" if asks and GEOMETRY not in files and not task.spec.foreign else SCORE
 

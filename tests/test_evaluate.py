@@ -16,11 +16,12 @@ from psdbench.camera_config import CameraConfig
 from psdbench.cameras import evaluation_rig
 from psdbench.config import EvaluateConfig, JobSpec, PriorRef, Protocol
 from psdbench.errors import CorruptResult, Diverged
-from psdbench.evaluate import GEOMETRY, read_asset_views, read_views, render_asset
+from psdbench.evaluate import read_asset_views, read_views, render_asset
 from psdbench.particles import ASSET
 from psdbench.registry import make_representation
 from psdbench.scorers.asset import score_views
 from psdbench.store import atomic
+from psdbench.store.table import GEOMETRY
 from psdbench.trace import TraceRow, write_trace
 
 VIEWS = 9

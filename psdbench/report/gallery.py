@@ -12,9 +12,10 @@ from psdbench.report.blocks import Table
 from psdbench.report.html import data_url
 from psdbench.report.imagery import Imagery, strip
 from psdbench.report.points import Points
-from psdbench.report.results import MAJORITY, RENDERS, Result
+from psdbench.report.results import MAJORITY, Result
 from psdbench.report.text import count, link, number, plain
 from psdbench.report.verdict import TRUTH
+from psdbench.store.table import RENDERS
 
 if TYPE_CHECKING:
     from psdbench.report.analysis import Analysis, Metric

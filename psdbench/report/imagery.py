@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from psdbench.report.results import FINISHED, MAJORITY, RENDERS, Result
+from psdbench.report.results import FINISHED, MAJORITY, Result
+from psdbench.store.table import RENDERS
 
 PICTURED = 600
 """jobs of which a report shows and measures pictures; of more, the first seeds of all methods"""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from psdbench.errors import CorruptResult
 from psdbench.report.results import FINISHED, Result
+from psdbench.store.table import GEOMETRY
 
 CELLS = (0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)
 """edges of the cells in which points are merged, world units: the first that leaves few enough is taken"""
@@ -50,11 +51,11 @@ def read_points(results: Sequence[Result], share: int = 1) -> dict[Path, Points]
 
 def coloured_points(result: Result, limit: int) -> Points | None:
     """At most `limit` points of an asset's surface; None where no depth was stored or nothing is opaque."""
-    from psdbench.cameras import evaluation_rig
-    from psdbench.evaluate import GEOMETRY, read_asset_views
-
     if not (result.folder / GEOMETRY).exists():
         return None
+    from psdbench.cameras import evaluation_rig  # brings torch, which is much of a report's memory
+    from psdbench.evaluate import read_asset_views
+
     rig = evaluation_rig(result.spec.protocol.cameras)
     try:
         views = read_asset_views(result.folder, result.spec.prompt, rig)

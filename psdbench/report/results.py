@@ -19,7 +19,7 @@ from psdbench.store.sealed import read_json
 from psdbench.store.table import SCORES, UNFINISHED, read_result, read_scores
 
 FINISHED, CORRUPT = "finished", "corrupt"
-COST, RENDERS, SNAPSHOTS, SHARE = "cost.json", "renders", "snapshots", "share"
+COST, SNAPSHOTS, SHARE = "cost.json", "snapshots", "share"
 ACCURACY, MAJORITY = "shape_accuracy", "shape_majority"
 ELSEWHERE = "‡"
 """marks the label of a method whose renders were made elsewhere"""

@@ -12,11 +12,12 @@ from psdbench.agreement import Agreement, agreement
 from psdbench.errors import CorruptResult
 from psdbench.ratings import Ratings, stored_ratings
 from psdbench.report.blocks import Cell, Line, Table, estimated, words
-from psdbench.report.results import ELSEWHERE, FINISHED, MAJORITY, RENDERS, Result
+from psdbench.report.results import ELSEWHERE, FINISHED, MAJORITY, Result
 from psdbench.report.text import MISSING, count, enumeration, number
 from psdbench.report.verdict import TRUTH
 from psdbench.scorers.declared import FAULTS, GOOD, Outcome, sees
 from psdbench.stats import SEED
+from psdbench.store.table import RENDERS
 from psdbench.validity import read_controls
 
 MOST = 4000

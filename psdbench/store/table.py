@@ -15,6 +15,9 @@ from psdbench.store.sealed import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
+RENDERS = "renders"
+GEOMETRY = f"{RENDERS}/geometry.safetensors"
+"""beside the pictures, what they do not tell: `opacity` [V, H, W] in bytes and `depth` [V, H, W] in half floats"""
 SCORES = "scores.json"
 COLUMNS = ("prompt", "method", "seed", "job", "protocol", "scorer", "view", "value", "status")
 UNFINISHED = "unfinished"
