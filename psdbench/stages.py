@@ -5,6 +5,8 @@ Which of them a job still needs is asked here too; when they run and what makes 
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -163,11 +165,18 @@ STAGES: dict[str, Callable[[Task, Models, Watch], Iterable[str]]] = {
 
 
 def peak_memory_mb(device: str) -> float:
-    """The most memory this process has held so far, in MB: on the GPU when it computes there."""
+    """The most memory this process has held so far, in MB: on the GPU when it computes there.
+
+    Read from the kernel's account of this program, for that of `getrusage` begins with what the process held that
+    started this one.
+    """
     if device == "cuda":
         import torch
 
         return float(torch.cuda.max_memory_allocated() / 2**20)
+    status = Path("/proc/self/status")
+    if status.exists() and (told := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
+        return int(told[1]) / 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 2**20)

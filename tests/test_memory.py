@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from psdbench import registry
 from psdbench.config import JobSpec, OptimizeConfig, Protocol
 from psdbench.memory import header_elements, largest_calls, predict, prior_bytes
 from psdbench.plan import resolve_params
+from psdbench.stages import peak_memory_mb
 
 FACTOR = 1.5
 """within which predictions are to lie of what is measured"""
@@ -32,13 +34,14 @@ def make_spec(prior: str, representation: str, method: str = "sds", **optimize: 
 
 
 MEASURE = """
-import resource, sys
+import sys
 sys.path.insert(0, {tests!r})
 import torch
 from test_memory import make_spec
 from psdbench import registry
 from psdbench.optimize import Optimisation
 from psdbench.scorers import load_scorer
+from psdbench.stages import peak_memory_mb
 
 torch.set_num_threads(1)
 spec = make_spec({prior!r}, {representation!r}, {method!r}, **{optimize!r})
@@ -46,7 +49,7 @@ method = registry.method_class(spec.method)(**spec.params)
 reward = load_scorer("hps_shapes") if method.needs_reward else None
 job = Optimisation.begin(spec, registry.load_prior(spec.protocol.prior, "cpu"), method, reward)
 job.step(), job.step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_memory_mb("cpu"))
 """
 
 
@@ -134,3 +137,12 @@ def test_weights_are_counted_from_headers(sd_folder: Path) -> None:
     numbers = [sum(tensor.numel() for tensor in load_file(file).values()) for file in files]
     assert [header_elements(file) for file in files] == numbers
     assert prior_bytes(sd_folder, 2) == 2 * sum(numbers)
+
+
+def test_the_peak_of_a_process_is_its_own() -> None:
+    """Not that of the one that has started it."""
+    held = bytearray(os.urandom(1) * 400 * 2**20)
+    code = "from psdbench.stages import peak_memory_mb; print(peak_memory_mb('cpu'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 10 < float(done.stdout) < len(held) / 2**20
+    assert peak_memory_mb("cpu") > len(held) / 2**20

@@ -54,9 +54,9 @@ def test_ten_thousand_jobs_take_half_a_minute(make_run: Callable[..., RunMaker],
 def peak_mb(run: Path, page: Path) -> float:
     """The most memory that the command holds while it writes the page, in a process of its own."""
     program = (
-        "import resource, sys; from psdbench.cli.main import app\n"
+        "import sys; from psdbench.cli.main import app; from psdbench.stages import peak_memory_mb\n"
         "try: app(['report', *sys.argv[1:]])\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)"
+        "finally: print(peak_memory_mb('cpu'), file=sys.stderr)"
     )
     command = [sys.executable, "-c", program, str(run), "--output", str(page)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
