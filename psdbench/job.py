@@ -171,18 +171,12 @@ class _Attempt:
         self.outcome = Outcome(self.task.folder.name, status, True, reason, step)
 
 
-def execute(task: Task, models: Models, watch: Watch) -> Outcome:
-    """Bring a job to its end, from wherever it is; never raises for what goes wrong inside the job itself.
+def execute(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:
+    """Bring jobs to their end, from wherever they are; outcomes in order, whatever goes wrong inside a job.
 
+    Several are optimised in lockstep, and their renders seen by the metrics together. No number depends on which
+    jobs these are, but for the rounding of a matrix product of another size (1e-6).
     Raises Interrupted when a stop is wished, EnvironmentProblem when the disk or the weights fail.
-    """
-    return execute_together([task], models, watch)[0]
-
-
-def execute_together(tasks: Sequence[Task], models: Models, watch: Watch) -> list[Outcome]:
-    """`execute` for several jobs, optimised in lockstep, their renders seen by the metrics together; outcomes in order.
-
-    No number depends on which jobs these are, but for the rounding of a matrix product of another size (1e-6).
     """
     with ExitStack() as claims:
         begun = [_begin(task, claims, models, watch) for task in tasks]

@@ -65,16 +65,17 @@ class Lockstep:
 
     def run(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Run all to their end. Interrupted is raised when all have left; any other error ends all jobs at once."""
-        self._hub = getcurrent()
+        self._hub, inside = getcurrent(), [greenlet(job) for job in jobs]
         try:
-            for job in jobs:
-                self._enter(greenlet(job))
+            for job in inside:
+                self._enter(job)
             while self._waiting:
                 for request, answer in self._serve(self._next()):
                     self._enter(request.at, answer)
         finally:
-            for request in self._waiting:
-                request.at.throw(GreenletExit)
+            for job in inside:
+                if not job.dead:
+                    job.throw(GreenletExit)
         if self._interrupted:
             raise self._interrupted
 

@@ -53,7 +53,7 @@ def models() -> Models:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, prior: PriorRef, models: Models) -> dict[str, bytes]:
     task = make_task(tmp_path_factory.mktemp("reference"), prior)
-    assert execute(task, models, Watch()).status == "finished"
+    assert execute([task], models, Watch())[0].status == "finished"
     seen = {p.name for p in task.folder.rglob("*") if p.is_file()} - {".lock"}
     assert seen == {n for n in WRITTEN if "checkpoint" not in n} | {f"view_{v:02d}.png" for v in range(9)}
     return contents(task.folder)
@@ -93,11 +93,11 @@ def test_at_every_file_that_is_written(
         patch.setattr(atomic.os, "replace", full_replace)
         patch.setattr(Path, "open", full_open)
         with pytest.raises(EnvironmentProblem, match=f"stopped: disk: .*{name}: No space left") as caught:
-            execute(task, models, Watch())
+            execute([task], models, Watch())
     assert caught.value.exit_code == 4
     assert read_manifest(task.folder) is None
     assert_nothing_is_torn(task.folder)
-    assert execute(task, models, Watch()).status == "finished"
+    assert execute([task], models, Watch())[0].status == "finished"
     assert contents(task.folder) == reference
 
 
@@ -137,7 +137,7 @@ def fill_up(
     for pages in range(1, 1000, step):
         resize(disk, pages)
         try:
-            outcome = execute(task, models, Watch())
+            (outcome,) = execute([task], models, Watch())
         except EnvironmentProblem as error:
             name = name_in(error)
             struck[name] = struck.get(name, 0) + 1

@@ -31,7 +31,7 @@ def plain(tmp_path: Path, mode: str = "RGB", views: int = 3) -> Asset:
 
 def done(spec: JobSpec, run: Path) -> tuple[Outcome, Path]:
     folder = job_folder(run, spec)
-    return execute(Task(spec, folder, METRICS), Models(), Watch()), folder
+    return execute([Task(spec, folder, METRICS)], Models(), Watch())[0], folder
 
 
 def test_a_foreign_job_is_taken_over_and_scored_once(tmp_path: Path) -> None:

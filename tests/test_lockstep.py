@@ -19,7 +19,7 @@ from torch import Tensor
 from psdbench import registry
 from psdbench.config import EvaluateConfig, JobSpec, OptimizeConfig, Protocol
 from psdbench.errors import Interrupted
-from psdbench.job import Models, Outcome, Task, Watch, execute_together
+from psdbench.job import Models, Outcome, Task, Watch, execute
 from psdbench.metrics import scorer_ref
 from psdbench.plan import resolve_params
 from psdbench.priors.diffusers import DiffusersPrior
@@ -44,8 +44,8 @@ def make_tasks(run: Path, prior_folder: Path, method: str, count: int = JOBS, **
     return [Task(spec, job_folder(run, spec), ()) for spec in specs]
 
 
-def execute(tasks: list[Task], watch: Watch | None = None) -> list[Outcome]:
-    return execute_together(tasks, Models(), watch or Watch())
+def run(tasks: list[Task], watch: Watch | None = None) -> list[Outcome]:
+    return execute(tasks, Models(), watch or Watch())
 
 
 def assets(tasks: list[Task]) -> list[dict[str, Tensor]]:
@@ -89,10 +89,10 @@ def test_a_pack_gives_the_numbers_of_its_jobs_alone(
     method: str, tmp_path: Path, tiny_prior_folder: Path
 ) -> None:
     together = make_tasks(tmp_path / "together", tiny_prior_folder, method)
-    assert [outcome.status for outcome in execute(together)] == ["finished"] * JOBS
+    assert [outcome.status for outcome in run(together)] == ["finished"] * JOBS
     alone = make_tasks(tmp_path / "alone", tiny_prior_folder, method)
     for task in alone:
-        assert execute([task])[0].status == "finished"
+        assert run([task])[0].status == "finished"
     assert_same_to_rounding(together, alone)
     for task, other in zip(together, alone, strict=True):
         counted = ("denoiser_forwards", "encodes", "decodes", "reward_forwards", "reward_backwards")
@@ -101,7 +101,7 @@ def test_a_pack_gives_the_numbers_of_its_jobs_alone(
 
 
 def test_one_call_denoises_for_all(tmp_path: Path, tiny_prior_folder: Path, denoised: list[int]) -> None:
-    execute(make_tasks(tmp_path, tiny_prior_folder, "sds"))
+    run(make_tasks(tmp_path, tiny_prior_folder, "sds"))
     assert denoised == [2 * JOBS] * STEPS
 
 
@@ -109,10 +109,10 @@ def test_a_job_that_trains_the_prior_runs_alone_and_keeps_its_bits(
     tmp_path: Path, tiny_prior_folder: Path
 ) -> None:
     together = make_tasks(tmp_path / "together", tiny_prior_folder, "vsd", 2)
-    assert [outcome.status for outcome in execute(together)] == ["finished"] * 2
+    assert [outcome.status for outcome in run(together)] == ["finished"] * 2
     alone = make_tasks(tmp_path / "alone", tiny_prior_folder, "vsd", 2)
     for task in alone:
-        execute([task])
+        run([task])
     for one, other in zip(assets(together), assets(alone), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert cost(together[0])["pack"] == 1
@@ -126,7 +126,7 @@ def test_a_job_that_diverges_leaves_the_others_alone(
     strict = replace(tasks[1].spec.protocol.optimize, empty_opacity=2.0, empty_steps=2)
     spec = replace(tasks[1].spec, protocol=replace(tasks[1].spec.protocol, optimize=strict))
     tasks[1] = replace(tasks[1], spec=spec, folder=job_folder(tmp_path, spec))
-    first, second = execute(tasks)
+    first, second = run(tasks)
     assert first.status == "finished"
     assert (second.status, second.step) == ("diverged", 1)
 
@@ -141,11 +141,11 @@ def test_jobs_that_are_stopped_together_continue_together(tmp_path: Path, tiny_p
 
     tasks = make_tasks(tmp_path / "stopped", tiny_prior_folder, "psd")
     with pytest.raises(Interrupted):
-        execute(tasks, Watch(should_stop=stop_after_a_while))
+        run(tasks, Watch(should_stop=stop_after_a_while))
     assert all(list(task.folder.glob("checkpoint-*")) for task in tasks)
-    assert [outcome.status for outcome in execute(tasks)] == ["finished"] * JOBS
+    assert [outcome.status for outcome in run(tasks)] == ["finished"] * JOBS
     through = make_tasks(tmp_path / "through", tiny_prior_folder, "psd")
-    execute(through)
+    run(through)
     assert_same_to_rounding(tasks, through)
 
 
@@ -162,7 +162,7 @@ def test_half_as_many_where_memory_does_not_do_for_all(
 
     monkeypatch.setattr(DiffusersPrior, "_denoise", small)
     tasks = make_tasks(tmp_path, tiny_prior_folder, "sds", 4)
-    assert [outcome.status for outcome in execute(tasks)] == ["finished"] * 4
+    assert [outcome.status for outcome in run(tasks)] == ["finished"] * 4
     assert sizes == [4] * 2 * STEPS
     assert all(cost(task)["memory_rung"] == 0 for task in tasks)
 
@@ -170,7 +170,7 @@ def test_half_as_many_where_memory_does_not_do_for_all(
 def test_seconds_of_a_pack_are_shared_out(tmp_path: Path, tiny_prior_folder: Path) -> None:
     tasks = make_tasks(tmp_path, tiny_prior_folder, "sds")
     start = time.perf_counter()
-    execute(tasks)
+    run(tasks)
     assert sum(cost(task)["seconds"] for task in tasks) <= time.perf_counter() - start
 
 

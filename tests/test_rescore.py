@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_prior_folder: Path, 
     """A run of one job with one metric and one snapshot."""
     run = tmp_path_factory.mktemp("finished") / "run"
     task = make_task(run, registry.prior_ref(str(tiny_prior_folder)))
-    execute(replace(task, snapshots=1, metrics=(OLD,)), models, Watch())
+    execute([replace(task, snapshots=1, metrics=(OLD,))], models, Watch())
     return run
 
 
@@ -66,16 +66,16 @@ def test_death_at_any_file_loses_no_score(
         patch.setattr(atomic.os, "replace", die_before)
         if file < WRITES:
             with pytest.raises(Killed):
-                execute(again, models, Watch())
+                execute([again], models, Watch())
         else:
-            execute(again, models, Watch())
+            execute([again], models, Watch())
     assert len(written) == file
     assert OLD in scorers(run), "a report can be made now"
     assert file_problems(again.folder) == []
     assert [result.status for result in build_report([run]).results] == ["finished"]
     (again,), code = finished_tasks(run, [NEW])
     assert code == 0, "the same command goes on"
-    assert execute(again, models, Watch()).status == "finished"
+    assert execute([again], models, Watch())[0].status == "finished"
     assert scorers(run) == {OLD, NEW}
     for place in (again.folder, again.folder / "snapshots" / "000002"):
         assert set(read_json(place / SCORES) or {}) == {OLD, NEW}

@@ -13,7 +13,7 @@ from PIL import Image
 from psdbench.errors import EnvironmentProblem, Interrupted
 from psdbench.foreign import foreign_job
 from psdbench.foreign_folders import Asset
-from psdbench.job import Event, Models, Task, Watch, execute, execute_together
+from psdbench.job import Event, Models, Task, Watch, execute
 from psdbench.scorers.clip import ClipTower
 from psdbench.store.run import claim, job_folder
 
@@ -52,14 +52,14 @@ def test_the_numbers_are_those_of_each_job_alone(
     """To the bit, on a CPU."""
     alone = tasks("alone")
     for task in alone:
-        assert execute(task, models, Watch()).status == "finished"
+        assert execute([task], models, Watch())[0].status == "finished"
     seen: list[int] = []
     encode = ClipTower.encode
     monkeypatch.setattr(
         ClipTower, "encode", lambda tower, pixels: (seen.append(len(pixels)), encode(tower, pixels))[1]
     )
     together = tasks("together")
-    outcomes = execute_together(together, models, Watch())
+    outcomes = execute(together, models, Watch())
     assert [outcome.job for outcome in outcomes] == [task.folder.name for task in together]
     assert seen == [2, 3, 4]  # one look at each job for three metrics
     for one, other in zip(alone, together, strict=True):
@@ -72,8 +72,8 @@ def test_what_fails_fails_alone(tasks: Callable[..., list[Task]], models: Models
     assert made[0].spec.foreign is not None
     Image.new("RGB", (32, 32)).save(made[0].spec.foreign.files[1])  # not what was found, and black
     with pytest.raises(EnvironmentProblem, match="not those that were taken over"):
-        execute_together(made, models, Watch())
-    outcomes = execute_together([*made[1:], other], models, Watch())
+        execute(made, models, Watch())
+    outcomes = execute([*made[1:], other], models, Watch())
     assert [outcome.status for outcome in outcomes] == ["finished", "failed", "finished"]
     assert "hat" in outcomes[1].reason  # a word that the embedded world does not know
 
@@ -81,9 +81,9 @@ def test_what_fails_fails_alone(tasks: Callable[..., list[Task]], models: Models
 def test_another_process_keeps_its_job(tasks: Callable[..., list[Task]], models: Models) -> None:
     made = tasks("run", ("coverage",))
     with claim(made[1].folder):
-        outcomes = execute_together(made, models, Watch())
+        outcomes = execute(made, models, Watch())
     assert [outcome.status for outcome in outcomes] == ["finished", "busy", "finished"]
-    again = execute_together(made, models, Watch())
+    again = execute(made, models, Watch())
     assert [(outcome.status, outcome.fresh) for outcome in again] == [
         ("finished", False),
         ("finished", True),
@@ -100,7 +100,7 @@ def test_a_stop_loses_nothing(tasks: Callable[..., list[Task]], models: Models) 
         return 15 if len(asked) > 6 else 0  # while the networks look
 
     with pytest.raises(Interrupted):
-        execute_together(made, models, Watch(events.append, stop))
+        execute(made, models, Watch(events.append, stop))
     assert [event.kind for event in events] == ["start"] * 3
-    outcomes = execute_together(made, models, Watch())
+    outcomes = execute(made, models, Watch())
     assert [outcome.status for outcome in outcomes] == ["finished"] * 3

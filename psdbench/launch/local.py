@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from psdbench.errors import PsdbenchError
-from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execute_together, settle
+from psdbench.job import Event, Models, Outcome, Task, Watch, commit_lost, execute, settle
 from psdbench.launch.backlog import BUSY_PAUSE, MAX_ATTEMPTS, Backlog, Pack
 from psdbench.launch.notes import forwarded_warnings, quiet_libraries
 from psdbench.launch.stop import STOPPING, StopRequest
@@ -82,7 +82,7 @@ def _run_here(backlog: Backlog, models: Models, watch: Watch) -> list[Outcome]:
         if (pack := backlog.take()) is None:
             time.sleep(BUSY_PAUSE / 4)
             continue
-        outcomes += ended(execute_together(pack, models, watch), pack, backlog, watch)
+        outcomes += ended(execute(pack, models, watch), pack, backlog, watch)
     return outcomes
 
 
@@ -180,7 +180,7 @@ class Pool:
         self.outcomes += ended(message, pack, self.backlog, self.watch)
 
     def _replace(self, worker: Worker) -> None:
-        """A worker has died: another one will be started, and its task is tried again, but not for ever."""
+        """A worker has died: another one will be started, and its tasks are tried again, but not for ever."""
         worker.process.join(timeout=10)
         how = _death(worker.process.exitcode)
         self.workers.remove(worker)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psdbench.errors import EnvironmentProblem, Interrupted, PsdbenchError
-from psdbench.job import Event, Models, Outcome, Task, Watch, execute_together
+from psdbench.job import Event, Models, Outcome, Task, Watch, execute
 from psdbench.launch.backlog import Backlog, Pack
 from psdbench.launch.local import STOP_SECONDS, again, ended, settle_all
 from psdbench.launch.notes import forwarded_warnings, quiet_libraries
@@ -48,7 +48,7 @@ class JobActor:
 
         with forwarded_warnings(notes.append):
             try:
-                return execute_together(pack, self.models, Watch(report, lambda: self.stopping)), notes
+                return execute(pack, self.models, Watch(report, lambda: self.stopping)), notes
             except PsdbenchError as error:
                 return error, notes
 

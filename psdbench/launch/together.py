@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from psdbench.batches import in_batches
-from psdbench.job import Event, Models, Outcome, Task, Watch, execute_together
+from psdbench.job import Event, Models, Outcome, Task, Watch, execute
 from psdbench.launch.notes import forwarded_warnings, quiet_libraries
 from psdbench.launch.stop import STOPPING, StopRequest
 
@@ -26,7 +26,7 @@ def run_together(
         watch, outcomes = Watch(report, lambda: stop.number or 0), list[Outcome]()
         for batch in in_batches(tasks, _views):
             watch.check()
-            ended = execute_together(batch, models, watch)
+            ended = execute(batch, models, watch)
             for outcome in ended:
                 report(Event("end", outcome.job, status=outcome.status, text=outcome.reason))
             outcomes += ended

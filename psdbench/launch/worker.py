@@ -11,7 +11,8 @@ import signal
 from multiprocessing.connection import Connection
 
 from psdbench.errors import Interrupted, PsdbenchError
-from psdbench.job import Event, Models, Task, Watch, execute_together
+from psdbench.job import Event, Models, Watch, execute
+from psdbench.launch.backlog import Pack
 from psdbench.launch.notes import forwarded_warnings
 from psdbench.launch.stop import StopRequest
 from psdbench.launch.threads import set_threads
@@ -30,18 +31,18 @@ def serve(connection: Connection, device: str, parent: int) -> None:
         watch = Watch(connection.send, lambda: stop.number or _orphaned(parent))
         try:
             while pack := _receive(connection, watch):
-                connection.send(execute_together(pack, models, watch))
+                connection.send(execute(pack, models, watch))
         except (Interrupted, EOFError, BrokenPipeError):
             return
         except PsdbenchError as error:
             connection.send(error)
 
 
-def _receive(connection: Connection, watch: Watch) -> tuple[Task, ...] | None:
+def _receive(connection: Connection, watch: Watch) -> Pack | None:
     """The next tasks, None when there will be none; raises Interrupted and EOFError."""
     while not connection.poll(0.5):
         watch.check()
-    received: tuple[Task, ...] | None = connection.recv()
+    received: Pack | None = connection.recv()
     return received
 
 
