@@ -147,21 +147,21 @@ def test_a_job_says_what_it_did_and_the_others_go_on(tiny_prior_folder: Path, tm
     models, prior, events = Models(), Cramped.load(tiny_prior_folder), list[Event]()
     models._priors[ref.sha256] = prior
     task = make_task(tmp_path, ref, views=2)
-    assert execute(task, models, Watch(events.append)).status == "finished"
+    assert execute([task], models, Watch(events.append))[0].status == "finished"
     cost = json.loads((task.folder / "cost.json").read_text())
     assert (cost["memory_rung"], cost["memory_rung_since"]) == (1, {"1": 0})
     said = "memory ran out at step 0; from here on views one by one"
     assert said in (task.folder / LOG).read_text()
     assert [e for e in events if e.kind == "note" and said in e.text and task.folder.name in e.text]
     prior.room = 0
-    outcome = execute(make_task(tmp_path, ref, views=2, steps=3), models, Watch())
+    outcome = execute([make_task(tmp_path, ref, views=2, steps=3)], models, Watch())[0]
     assert outcome.status == "failed"
     assert (
         "OutOfMemory: memory ran out at step 0 with views one by one, activations computed" in outcome.reason
     )
     assert "smaller optimize.size" in outcome.reason
     prior.room = 2
-    assert execute(make_task(tmp_path, ref, views=2, steps=5), models, Watch()).status == "finished"
+    assert execute([make_task(tmp_path, ref, views=2, steps=5)], models, Watch())[0].status == "finished"
 
 
 def test_other_errors_are_not_tried_again(tiny_prior_folder: Path) -> None:

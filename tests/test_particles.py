@@ -253,7 +253,7 @@ def test_the_first_particle_is_rendered_and_all_are_stored(tiny_prior_folder: Pa
     )
     spec = JobSpec(PROMPT, "sds", resolve_params("sds", {}), 0, protocol)
     task = Task(spec, job_folder(tmp_path, spec), ())
-    assert execute(task, Models(), Watch()).status == "finished"
+    assert execute([task], Models(), Watch())[0].status == "finished"
     manifest = read_manifest(task.folder)
     assert manifest is not None
     assert {name for name, entry in manifest.files.items() if entry.stage == "optimize"} == {

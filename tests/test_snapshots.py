@@ -128,7 +128,7 @@ def test_their_time_is_not_counted() -> None:
 def test_they_are_sealed_and_scored_with_the_job(tmp_path: Path, prior: PriorRef, models: Models) -> None:
     plain, task = make_task(tmp_path / "off", prior), replace(make_task(tmp_path, prior), snapshots=1)
     for each in (plain, task):
-        assert execute(each, models, Watch()).status == "finished"
+        assert execute([each], models, Watch())[0].status == "finished"
     assert task.spec.id == plain.spec.id
     assert contents(task.folder) == contents(plain.folder)
     manifest = read_manifest(task.folder)
@@ -144,11 +144,11 @@ def test_they_are_sealed_and_scored_with_the_job(tmp_path: Path, prior: PriorRef
 
 def test_a_new_metric_scores_them_too(tmp_path: Path, prior: PriorRef, models: Models) -> None:
     task = replace(make_task(tmp_path, prior), snapshots=1, metrics=("true_preference",))
-    execute(task, models, Watch())
+    execute([task], models, Watch())
     place = task.folder / "snapshots" / "000002" / "scores.json"
     before = json.loads(place.read_text())
     more = replace(task, metrics=("true_preference", "coverage"), snapshots=0)
-    assert execute(more, models, Watch()).fresh
+    assert execute([more], models, Watch())[0].fresh
     after = json.loads(place.read_text())
     assert after.keys() == {"true_preference", "coverage"}
     assert after["true_preference"] == before["true_preference"]
@@ -160,11 +160,11 @@ def test_a_new_metric_scores_them_too(tmp_path: Path, prior: PriorRef, models: M
 @pytest.mark.parametrize("name", ["cost.json", "scores.json", "renders/view_03.png"])
 def test_a_damaged_one_is_made_again(tmp_path: Path, prior: PriorRef, models: Models, name: str) -> None:
     task = replace(make_task(tmp_path, prior), snapshots=1)
-    execute(task, models, Watch())
+    execute([task], models, Watch())
     good = contents(task.folder) | bytes_of(task.folder, ["snapshots/000002/renders/view_03.png"])
     path = task.folder / "snapshots" / "000002" / name
     path.write_bytes(path.read_bytes()[:-3])
-    assert execute(task, models, Watch()).fresh
+    assert execute([task], models, Watch())[0].fresh
     assert contents(task.folder) | bytes_of(task.folder, ["snapshots/000002/renders/view_03.png"]) == good
     manifest = read_manifest(task.folder)
     assert manifest is not None
@@ -175,9 +175,9 @@ def test_where_it_cannot_be_made_again_it_is_left_out(
     tmp_path: Path, prior: PriorRef, models: Models
 ) -> None:
     task = replace(make_task(tmp_path, prior), snapshots=3, keep_checkpoints=True)
-    execute(task, models, Watch())
+    execute([task], models, Watch())
     (task.folder / "snapshots" / "000002" / "renders" / "view_03.png").write_bytes(b"")
-    assert execute(task, models, Watch()).status == "finished"
+    assert execute([task], models, Watch())[0].status == "finished"
     assert steps(task.folder) == [1, 3]
     manifest = read_manifest(task.folder)
     assert manifest is not None

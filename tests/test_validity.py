@@ -30,7 +30,7 @@ def scored(tmp_path: Path, *prompts: str) -> Path:
             draw(tmp_path / f"{size}" / f"{i}.png", number=i, size=size, mode="RGBA") for i in range(4)
         )
         spec = foreign_job(Asset("other", prompt, 0, files, "plain"))
-        outcome = execute(Task(spec, job_folder(run, spec), METRICS), Models(), Watch())
+        outcome = execute([Task(spec, job_folder(run, spec), METRICS)], Models(), Watch())[0]
         assert outcome.status == "finished"
     return run
 

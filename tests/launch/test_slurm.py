@@ -58,7 +58,7 @@ def test_a_job_is_judged_by_its_files(tmp_path: Path, tiny_prior_folder: Path) -
     outcome = judge(first, None, models, watch)
     assert outcome is not None
     assert (outcome.status, outcome.reason) == ("failed", "its worker died")
-    execute(first, models, watch)
+    execute([first], models, watch)
     outcome = judge(first, old, models, watch)
     assert outcome is not None
     assert (outcome.status, outcome.fresh) == ("finished", True)

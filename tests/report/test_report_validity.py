@@ -96,7 +96,7 @@ def rated_run(tmp_path: Path) -> Path:
     folder, ratings = mate3d(tmp_path / "projection")
     run = tmp_path / "rated"
     for task in foreign_tasks(folder, run, ["coverage", "floaters"], None, ratings, 4):
-        assert execute(task, Models(), Watch()).status == "finished"
+        assert execute([task], Models(), Watch())[0].status == "finished"
     return run
 
 
