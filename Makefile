@@ -18,8 +18,9 @@ demo: install
 	$(BIN)/psdbench report $(DEMO)
 	@echo "report: $(DEMO)/report/report.html   pictures: $(DEMO)/report/contact/overview.png"
 
+# A process per core, up to four; each test has one thread, and a file's tests stay together for what they share.
 test: install
-	$(BIN)/python -m pytest -rs
+	$(BIN)/python -m pytest -rs -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The report is opened in a browser and its table compiled: Debian's packages, which only root can install. Where they
 # are not to be had, those tests skip and say so.

@@ -45,7 +45,7 @@ def run_program(folder: Path, *options: object, settings: Mapping[str, object]) 
         arguments += ["--set", f"{key}={value}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PSDBENCH_")}
     done = subprocess.run(
-        [sys.executable, "-m", "psdbench.cli.main", "run", *map(str, arguments)],
+        [sys.executable, "-m", "psdbench", "run", *map(str, arguments)],
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -98,6 +98,3 @@ app.add_typer(
     study, name="study", short_help="Ask people by a page of blinded pairs, and import their votes."
 )
 app.add_typer(world, name="world")
-
-if __name__ == "__main__":
-    app()

@@ -16,7 +16,7 @@ def process() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `psdbench ARGS` in a process of its own."""
 
     def run(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "psdbench.cli.main", *map(str, args)]
+        command = [sys.executable, "-m", "psdbench", *map(str, args)]
         return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
 
     return run

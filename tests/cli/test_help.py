@@ -32,7 +32,7 @@ def test_help_takes_less_than_three_tenths_of_cpu_time() -> None:
     times = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "psdbench.cli.main", "--help"], capture_output=True, check=True)
+        subprocess.run([sys.executable, "-m", "psdbench", "--help"], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.3
@@ -92,7 +92,7 @@ def test_every_option_of_run_has_its_variable() -> None:
 def test_start_of_a_wrong_command_is_quick() -> None:
     start = time.process_time()
     done = subprocess.run(
-        [sys.executable, "-m", "psdbench.cli.main", "runn"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "psdbench", "runn"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: No such command 'runn'")

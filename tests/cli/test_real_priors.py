@@ -47,7 +47,7 @@ def arguments(prior: Path, prompts: Path, out: Path, *more: str, **given: object
 
 def killed_in_the_middle(options: list[str], out: Path) -> None:
     """SIGKILL the run's whole process group once its second job has a checkpoint."""
-    command = [sys.executable, "-m", "psdbench.cli.main", "run", *options]
+    command = [sys.executable, "-m", "psdbench", "run", *options]
     run = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     while run.poll() is None and not list(out.glob("jobs/vsd--*/checkpoint-*.safetensors")):
         time.sleep(0.05)

@@ -189,7 +189,7 @@ def test_a_signal_stops_soon_and_the_same_command_continues(
     small: list[object], number: signal.Signals, code: int
 ) -> None:
     small[small.index("--steps") + 1] = 4000
-    command = [sys.executable, "-m", "psdbench.cli.main", "run", *map(str, small)]
+    command = [sys.executable, "-m", "psdbench", "run", *map(str, small)]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert run.stderr is not None
     while ": started" not in run.stderr.readline():
