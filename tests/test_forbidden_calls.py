@@ -157,7 +157,7 @@ def test_the_check_sees_them_deep_inside_a_source() -> None:
         harm = (
             "\n\ndef last():\n    if True:\n        import os as o\n        return [o.system(x) for x in y]\n"
         )
-        (found,) = forbidden(source + harm)
+        (found,) = forbidden(source + harm) - forbidden(source)
         assert found.endswith("uses os.system")
 
 
