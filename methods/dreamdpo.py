@@ -36,7 +36,7 @@ from psdbench.guidance import (
     one_step_x0,
     weights,
 )
-from psdbench.ranking import scores
+from psdbench.guidance.ranking import scores
 from psdbench.schedules import Weighting
 
 

@@ -9,7 +9,7 @@ x̂0 is not the render's any more, and the reward judges the render instead.
 Differences from the released code, on purpose: the reward is any differentiable scorer, each view by itself,
 since its four-view Reward3D has no training code; straight through means to the latents, all that a method
 sees here, and the decoder's gradient is part of ∂r, where the code goes from pixels to pixels; λ comes from
-the gradients' norms instead of the losses' decades (why: `psdbench.ascent`); the code's last 200 steps on the
+the gradients' norms instead of the losses' decades (why: `psdbench.guidance.ascent`); the code's last 200 steps on the
 reward alone are left out. Cost per view, from `reward_start` on: 2 denoiser forwards, 1 decode, 1 reward
 forward and backward.
 """
@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from psdbench.ascent import Balance, climb, slope
 from psdbench.guidance import Method, Step, combine, method, noise_pool, one_step_x0, weights
+from psdbench.guidance.ascent import Balance, climb, slope
 from psdbench.schedules import Weighting
 
 

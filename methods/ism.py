@@ -18,7 +18,7 @@ from torch import Tensor
 
 from psdbench.errors import UsageError
 from psdbench.guidance import Method, Pool, Step, combine, denoise, guided_noise, method, weights
-from psdbench.inversion import ddim_step, invert, strides
+from psdbench.guidance.inversion import ddim_step, invert, strides
 from psdbench.schedules import Weighting
 
 

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from psdbench import guidance
 from psdbench.guidance import Method, Setting, State, States, Step, combine, denoise, method
+from psdbench.guidance.negative import NegativeEmbedding
+from psdbench.guidance.ranking import scores
 from psdbench.methods.csd import CSD
-from psdbench.negative import NegativeEmbedding
-from psdbench.ranking import scores
 from psdbench.schedules import Weighting
 
 TINY = 1e-30

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from psdbench.ascent import Balance, climb, slope
 from psdbench.guidance import Method, Step, combine, method, noise_pool, weights
+from psdbench.guidance.ascent import Balance, climb, slope
 from psdbench.schedules import Weighting
 
 

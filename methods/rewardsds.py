@@ -19,7 +19,7 @@ from typing import Literal
 from torch import Tensor
 
 from psdbench.guidance import Method, Pool, Step, combine, method, noise_pool, short_ddim, weights
-from psdbench.ranking import check_ranking, coefficients, scores
+from psdbench.guidance.ranking import check_ranking, coefficients, scores
 from psdbench.schedules import Weighting
 
 

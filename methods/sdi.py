@@ -19,7 +19,7 @@ from torch import Tensor
 
 from psdbench.errors import UsageError
 from psdbench.guidance import Method, Step, combine, guided_noise, method, noise_pool, weights
-from psdbench.inversion import invert, strides
+from psdbench.guidance.inversion import invert, strides
 from psdbench.schedules import Weighting
 
 

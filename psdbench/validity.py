@@ -149,8 +149,8 @@ def _source(finished: list[tuple[Path, JobSpec, Mapping[str, Any]]]) -> str:
 def _controls(
     source: str, finished: list[tuple[Path, JobSpec, Mapping[str, Any]]]
 ) -> list[dict[str, AssetViews]]:
-    from psdbench.evaluate import read_asset_views
     from psdbench.foreign import rig
+    from psdbench.job.evaluate import read_asset_views
     from psdbench.scorers.controls import controls_of, world_controls
 
     if source == registry.WORLD:

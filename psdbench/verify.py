@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psdbench.errors import CorruptResult, EnvironmentProblem, UsageError
-from psdbench.ratings import stored_ratings
-from psdbench.snapshots import taken
+from psdbench.foreign.ratings import stored_ratings
+from psdbench.job.snapshots import taken
 from psdbench.store.manifest import read_stages, result_problems
 from psdbench.store.run import existing_run, job_folders, read_run
 from psdbench.store.sealed import read_json
@@ -137,8 +137,8 @@ def _score_anew(
     folder: Path, spec: JobSpec, name: str, sha256: str, models: Models, proof: Proof
 ) -> Values | None:
     """What the scorer says of the stored renders; None when these weights are not here."""
-    from psdbench.evaluate import read_asset_views
     from psdbench.foreign import rig
+    from psdbench.job.evaluate import read_asset_views
     from psdbench.scorers.asset import score_views
 
     scorer = _same_scorer(name, sha256, models, proof)

@@ -20,10 +20,10 @@ from psdbench.budget import PATIENCE, Budget
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
 from psdbench.errors import UsageError
 from psdbench.guidance import Method, Setting, State, Step, method
-from psdbench.optimize import Optimisation, OptimizeResult, optimize
-from psdbench.particles import ASSET
+from psdbench.optimizer.loop import Optimisation, OptimizeResult, optimize
+from psdbench.optimizer.particles import ASSET
+from psdbench.optimizer.trace import TRACE, from_tensor, to_tensor
 from psdbench.priors.gaussian import GaussianPrior
-from psdbench.trace import TRACE, from_tensor, to_tensor
 
 SIZE = 8
 UNEVEN = {"negative": "dpo_x0", "negative_every": 3, "negative_start": 0.2}

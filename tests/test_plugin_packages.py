@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import Done, refusal
-from foreign import PLUGIN
+from plugin import PLUGIN
 
 from psdbench import plugins, registry
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import Done, refusal
-from foreign import PLUGIN
+from plugin import PLUGIN
 
 from psdbench import registry
 from psdbench.config import PluginRef

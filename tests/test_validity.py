@@ -11,7 +11,7 @@ from foreign_renders import draw
 from psdbench import validity
 from psdbench.errors import CorruptResult
 from psdbench.foreign import foreign_job
-from psdbench.foreign_folders import Asset
+from psdbench.foreign.folders import Asset
 from psdbench.job import Models, Task, Watch, execute
 from psdbench.scorers import load_scorer
 from psdbench.store.run import job_folder

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from psdbench.config import JobSpec
-from psdbench.evaluate import read_views
+from psdbench.job.evaluate import read_views
 from psdbench.store.run import job_folders, read_job
 
 STEPS = 20

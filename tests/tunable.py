@@ -11,7 +11,7 @@ from toys import DIRECTION, MEAN, STD, LinearReward
 
 from psdbench.cameras import Cameras
 from psdbench.finetune.algorithm import Algorithm, Tuner
-from psdbench.method_state import SideOptimizer
+from psdbench.guidance.state import SideOptimizer
 from psdbench.priors.gaussian import GaussianPrior
 from psdbench.streams import Streams
 

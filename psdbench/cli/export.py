@@ -66,7 +66,7 @@ def export(
 
 def _read(job: Path) -> tuple[JobSpec, Representation]:
     """A job and its asset; UsageError for what is no finished job of psdbench's own."""
-    from psdbench.particles import ASSET, load_asset
+    from psdbench.optimizer.particles import ASSET, load_asset
     from psdbench.store.run import JOB, read_job
 
     if not (job / JOB).is_file():

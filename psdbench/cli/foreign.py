@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from psdbench.cli.output import say
 
 if TYPE_CHECKING:
-    from psdbench.foreign_folders import Asset
+    from psdbench.foreign.folders import Asset
+    from psdbench.foreign.ratings import Ratings
     from psdbench.job import Task
-    from psdbench.ratings import Ratings
 
 DEFAULT_METRICS = ("coverage", "floaters")
 """those that need no weights, no cameras and no depth"""
@@ -31,8 +31,8 @@ def foreign_tasks(
     need more than pictures and prompts.
     """
     from psdbench.foreign import foreign_job
+    from psdbench.foreign.ratings import read_ratings, write_ratings
     from psdbench.job import Task
-    from psdbench.ratings import read_ratings, write_ratings
     from psdbench.store.run import job_folder, open_run
 
     wanted = _metrics(metrics)
@@ -69,7 +69,7 @@ def _metrics(names: Sequence[str]) -> tuple[str, ...]:
 
 def _assets(folder: Path, prompts: Path | None, rated: Ratings | None) -> list[Asset]:
     """The assets in the folder; of the prompts the file wins that was named."""
-    from psdbench.foreign_folders import find_assets, prompt_list
+    from psdbench.foreign.folders import find_assets, prompt_list
 
     if prompts is not None:
         return find_assets(folder, prompt_list(prompts))

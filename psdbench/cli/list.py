@@ -94,7 +94,7 @@ def _method(name: str, cls: type[Any]) -> dict[str, Any]:
 
 def measured_cost(cls: type[Any]) -> dict[str, float] | None:
     """Passes through networks per step and view with the defaults; None for a method that cannot be run so."""
-    from psdbench.method_cost import cost_per_view
+    from psdbench.plan.method_cost import cost_per_view
 
     try:
         return cost_per_view(cls())

@@ -47,9 +47,9 @@ def plan(
     """
     settings = o.gather(locals())
     from psdbench.budget import Budget
-    from psdbench.forecast import forecast
     from psdbench.plan import make_plan
-    from psdbench.preflight import look_for_room
+    from psdbench.plan.forecast import forecast
+    from psdbench.plan.preflight import look_for_room
 
     made = make_plan(settings)
     room = look_for_room(made, settings)

@@ -28,7 +28,7 @@ def prefetch(prior: o.Prior = None, metrics: o.Metrics = None, json: o.Json = Fa
         say("nothing to fetch: what is embedded, or a folder of your own, is used where it lies")
     elif os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise EnvironmentProblem("HF_HUB_OFFLINE forbids the network", "unset it for this command")
-    from psdbench.weights_fetch import fetch
+    from psdbench.weights.fetch import fetch
 
     brought = fetch(entries, say)
     if json:

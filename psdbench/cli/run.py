@@ -71,7 +71,7 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
     from psdbench.job import Models, Task
     from psdbench.launch.launchers import launch
     from psdbench.launch.progress import make_display
-    from psdbench.preflight import look_for_room
+    from psdbench.plan.preflight import look_for_room
     from psdbench.store.run import job_folder, open_run, write_run
     from psdbench.validity import check_metrics
 

@@ -14,7 +14,7 @@ from psdbench.cli.output import duration, print_json, say, show_error
 if TYPE_CHECKING:
     from psdbench.job import Task
     from psdbench.settings import RunConfig
-    from psdbench.tuning import Tuning
+    from psdbench.tuning.search import Tuning
 
 
 def tune(
@@ -94,8 +94,8 @@ def tune(
     settings = o.gather(given | options)
     from psdbench.errors import Interrupted
     from psdbench.settings import split_setting
-    from psdbench.tpe import load_optuna
-    from psdbench.tuning import make_tuning
+    from psdbench.tuning.search import make_tuning
+    from psdbench.tuning.tpe import load_optuna
 
     load_optuna()
     fixed = [split_setting(text)[:2] for text in set_ or ()]
@@ -112,8 +112,8 @@ def tune(
 
 def _announce(tuning: Tuning, settings: RunConfig, tell: Callable[[str], None]) -> None:
     """How much work this is, and what else should be known."""
-    from psdbench.forecast import forecast
-    from psdbench.preflight import look_for_room
+    from psdbench.plan.forecast import forecast
+    from psdbench.plan.preflight import look_for_room
     from psdbench.report.text import count
 
     plan, objective = tuning.plan, tuning.setup.objective
@@ -160,8 +160,8 @@ def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[lis
 def _summarise(tuning: Tuning, json: bool) -> int:
     """Write and tell the results; 0 when every method has a best trial, else 3."""
     from psdbench.errors import SOME_FAILED
-    from psdbench.tuned import BEST, sentence, write_results
-    from psdbench.tuning import read_tuning
+    from psdbench.tuning.results import BEST, sentence, write_results
+    from psdbench.tuning.search import read_tuning
 
     write_results(tuning)
     folder, setup = tuning.plan.out, tuning.setup

@@ -31,8 +31,8 @@ def verify(
     from psdbench.launch.threads import set_threads
     from psdbench.plan import device_of
     from psdbench.settings import RunConfig
+    from psdbench.store.verified import keep
     from psdbench.study.votes import vote_files
-    from psdbench.verified import keep
     from psdbench.verify import verify
 
     quiet_libraries()

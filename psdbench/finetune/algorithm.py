@@ -14,7 +14,7 @@ from torch import Tensor
 from psdbench.camera_config import CameraConfig
 from psdbench.cameras import Cameras, sample_cameras
 from psdbench.errors import UsageError
-from psdbench.method_state import SideOptimizer
+from psdbench.guidance.state import SideOptimizer
 from psdbench.streams import Streams, randn
 
 if TYPE_CHECKING:

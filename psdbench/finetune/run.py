@@ -157,7 +157,7 @@ def make_tuner(spec: FinetuneSpec, algorithm: Algorithm) -> Tuner:
     """The prior with a fresh LoRA, the reward, and streams that follow from the seed."""
     from psdbench.finetune.algorithm import Tuner
     from psdbench.finetune.lora import LoraAdapter
-    from psdbench.method_state import SideOptimizer
+    from psdbench.guidance.state import SideOptimizer
     from psdbench.priors.diffusers import DiffusersPrior
     from psdbench.streams import Streams
 

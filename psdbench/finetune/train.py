@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import torch
 
-from psdbench import checkpoint
 from psdbench.counters import Counters
 from psdbench.errors import Diverged, Interrupted
 from psdbench.finetune.algorithm import Algorithm, Tuner
+from psdbench.optimizer import checkpoint
 from psdbench.store import atomic
 
 TRACE = "trace.csv"

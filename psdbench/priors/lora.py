@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from psdbench.method_state import SideOptimizer
+from psdbench.guidance.state import SideOptimizer
 
 if TYPE_CHECKING:
     from psdbench.priors.diffusers import DiffusersPrior

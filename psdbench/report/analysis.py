@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import fmean
 
-from psdbench.comparison import (
+from psdbench.config import ScorerRef
+from psdbench.errors import UsageError, unknown
+from psdbench.report.comparison import (
     LEVEL,
     MANY_SEEDS,
     Comparison,
@@ -17,8 +19,6 @@ from psdbench.comparison import (
     holm,
     interquartile_mean,
 )
-from psdbench.config import ScorerRef
-from psdbench.errors import UsageError, unknown
 from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result
 from psdbench.scorers.catalogue import SCORERS
 from psdbench.stats import Estimate, Scores, estimate, p_value, paired_difference, prompt_means

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from psdbench.comparison import Comparison, compare, corrected
 from psdbench.report.analysis import Analysis, Metric, scores_of
 from psdbench.report.blocks import Cell, Table, estimated
+from psdbench.report.comparison import Comparison, compare, corrected
 from psdbench.report.imagery import STATISTICS, Imagery
 from psdbench.report.results import Result
 from psdbench.report.text import MISSING, count

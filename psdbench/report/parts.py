@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from psdbench.comparison import LEVEL, MANY_SEEDS, POWER, Comparison
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.blocks import Cell, Mark, Table, estimated, value, words
+from psdbench.report.comparison import LEVEL, MANY_SEEDS, POWER, Comparison
 from psdbench.report.results import FINISHED, MAJORITY, Result
 from psdbench.report.text import MISSING, count, enumeration, number
 from psdbench.stats import Estimate

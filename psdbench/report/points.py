@@ -54,7 +54,7 @@ def coloured_points(result: Result, limit: int) -> Points | None:
     if not (result.folder / GEOMETRY).exists():
         return None
     from psdbench.cameras import evaluation_rig  # brings torch, which is much of a report's memory
-    from psdbench.evaluate import read_asset_views
+    from psdbench.job.evaluate import read_asset_views
 
     rig = evaluation_rig(result.spec.protocol.cameras)
     try:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from psdbench import verified
 from psdbench.config import identity
 from psdbench.errors import CorruptResult
 from psdbench.report.analysis import Analysis
 from psdbench.report.blocks import Table, words
 from psdbench.report.results import CORRUPT, FINISHED, MAJORITY, Result, flat
 from psdbench.report.text import MISSING, count
+from psdbench.store import verified
 from psdbench.store.run import RUN, read_run
 
 VERIFY = "psdbench verify: "

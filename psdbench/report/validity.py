@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from psdbench.agreement import Agreement, agreement
 from psdbench.errors import CorruptResult
-from psdbench.ratings import Ratings, stored_ratings
+from psdbench.foreign.ratings import Ratings, stored_ratings
+from psdbench.report.agreement import Agreement, agreement
 from psdbench.report.blocks import Cell, Line, Table, estimated, words
 from psdbench.report.results import ELSEWHERE, FINISHED, MAJORITY, Result
 from psdbench.report.text import MISSING, count, enumeration, number

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psdbench.comparison import LEVEL
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.blocks import Line, estimated
+from psdbench.report.comparison import LEVEL
 from psdbench.report.cost import quality_against
 from psdbench.report.failures import missing
 from psdbench.report.results import MAJORITY, Result

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from psdbench.cameras import sample_cameras
-from psdbench.optimize import Optimisation
+from psdbench.optimizer.loop import Optimisation
 from psdbench.ramps import side
 
 NOISES = {"sds": 1, "psd": 2, "vsd": 1}

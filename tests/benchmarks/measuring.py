@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from psdbench.stopwatch import Stopwatch
+from psdbench.optimizer.stopwatch import Stopwatch
 
 MB = 2**20
 

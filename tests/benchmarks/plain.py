@@ -26,7 +26,7 @@ from torch.nn.functional import mse_loss
 
 from psdbench.cameras import Cameras, sample_cameras, with_view_words
 from psdbench.guidance import RunningMean
-from psdbench.optimize import Optimisation
+from psdbench.optimizer.loop import Optimisation
 from psdbench.priors.lora import camera_network
 from psdbench.ramps import side
 

@@ -16,7 +16,7 @@ import pytest
 from measuring import Call, in_turn, line, peak_memory
 
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
-from psdbench.optimize import Optimisation
+from psdbench.optimizer.loop import Optimisation
 from psdbench.registry import method_class
 
 ROUNDS = 12

@@ -16,8 +16,8 @@ from measuring import Call, in_turn, middle, ratios
 from random_priors import Scale, make_prior
 
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
-from psdbench.lockstep import Lockstep
-from psdbench.optimize import Optimisation
+from psdbench.optimizer.lockstep import Lockstep
+from psdbench.optimizer.loop import Optimisation
 from psdbench.priors import Prior
 from psdbench.registry import method_class
 from psdbench.scorers import load_scorer

@@ -26,11 +26,11 @@ from random_priors import Scale, make_prior
 
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
 from psdbench.guidance import Step, TextEmbeddings
-from psdbench.optimize import Optimisation
+from psdbench.optimizer.loop import Optimisation
+from psdbench.optimizer.stopwatch import PARTS
 from psdbench.registry import method_class
 from psdbench.schedules import TimestepSchedule
 from psdbench.scorers import load_scorer
-from psdbench.stopwatch import PARTS
 
 METHODS = ("sds", "psd", "vsd")
 

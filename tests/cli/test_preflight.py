@@ -16,7 +16,7 @@ from psdbench.launch import threads
 from psdbench.launch.options import parse_memory
 from psdbench.launch.threads import default_workers, physical_mb
 from psdbench.plan import Plan, make_plan
-from psdbench.preflight import look_for_room
+from psdbench.plan.preflight import look_for_room
 from psdbench.settings import RunConfig, resolve
 from psdbench.store import atomic
 from psdbench.store.run import job_folder

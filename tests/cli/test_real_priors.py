@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from folders import write_sd
 
-from psdbench.particles import ASSET
+from psdbench.optimizer.particles import ASSET
+from psdbench.optimizer.trace import TRACE
 from psdbench.store.table import load_table
-from psdbench.trace import TRACE
 
 METHODS = ("sds", "vsd", "psd", "dreamdpo")
 

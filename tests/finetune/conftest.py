@@ -7,7 +7,7 @@ from toys import LinearReward
 
 from psdbench.finetune.algorithm import Tuner
 from psdbench.finetune.lora import LoraAdapter
-from psdbench.method_state import SideOptimizer
+from psdbench.guidance.state import SideOptimizer
 from psdbench.streams import Streams
 
 

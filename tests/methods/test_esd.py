@@ -11,7 +11,7 @@ from toys import MEAN, STD, gaussian_prior, make_step, set_up, viewed_step
 
 from psdbench.errors import UsageError
 from psdbench.guidance import noise_pool
-from psdbench.method_state import RenderScore
+from psdbench.guidance.state import RenderScore
 from psdbench.methods.esd import ESD
 from psdbench.methods.sds import SDS
 from psdbench.methods.vsd import VSD

@@ -8,7 +8,7 @@ from folders import FLOW_SCHEDULER
 from toys import MEAN, MEAN_NEGATIVE, STD, assert_mean_is, make_step
 
 from psdbench.guidance import noise_pool, one_step_x0
-from psdbench.inversion import posterior_std
+from psdbench.guidance.inversion import posterior_std
 from psdbench.methods.sdi import SDI
 from psdbench.methods.sds import SDS
 from psdbench.priors.diffusion import Diffusion, noise_schedule

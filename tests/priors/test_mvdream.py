@@ -12,7 +12,7 @@ from toys import make_step
 
 from psdbench.camera_config import CameraConfig
 from psdbench.cameras import Cameras, sample_cameras
-from psdbench.method_state import RenderScore
+from psdbench.guidance.state import RenderScore
 from psdbench.priors.mvdream import MVDreamPrior
 from psdbench.streams import Streams
 

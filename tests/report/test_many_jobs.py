@@ -54,7 +54,7 @@ def test_ten_thousand_jobs_take_half_a_minute(make_run: Callable[..., RunMaker],
 def peak_mb(run: Path, page: Path) -> float:
     """The most memory that the command holds while it writes the page, in a process of its own."""
     program = (
-        "import sys; from psdbench.cli.main import app; from psdbench.stages import peak_memory_mb\n"
+        "import sys; from psdbench.cli.main import app; from psdbench.job.stages import peak_memory_mb\n"
         "try: app(['report', *sys.argv[1:]])\n"
         "finally: print(peak_memory_mb('cpu'), file=sys.stderr)"
     )

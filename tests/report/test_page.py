@@ -18,7 +18,7 @@ from made_up_runs import PROMPTS, VIEWS, RunMaker
 
 from psdbench.camera_config import CameraConfig
 from psdbench.cameras import evaluation_rig
-from psdbench.evaluate import write_geometry
+from psdbench.job.evaluate import write_geometry
 from psdbench.report import build_report
 from psdbench.report.page import packed_plotly
 

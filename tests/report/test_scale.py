@@ -13,7 +13,7 @@ import pytest
 from made_up_runs import PROTOCOL, RunMaker
 
 from psdbench.config import JobSpec
-from psdbench.forecast import forecast
+from psdbench.plan.forecast import forecast
 from psdbench.report import build_report
 from psdbench.store import atomic
 from psdbench.store.run import open_run, read_job

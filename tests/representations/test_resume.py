@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from psdbench import checkpoint, registry
+from psdbench import registry
 from psdbench.config import JobSpec, OptimizeConfig, PriorRef, Protocol
-from psdbench.optimize import OptimizeResult, optimize
-from psdbench.particles import ASSET, load_asset
+from psdbench.optimizer import checkpoint
+from psdbench.optimizer.loop import OptimizeResult, optimize
+from psdbench.optimizer.particles import ASSET, load_asset
+from psdbench.optimizer.trace import TRACE
 from psdbench.priors.diffusers import DiffusersPrior
-from psdbench.trace import TRACE
 
 STEPS = 10
 SMALL: dict[str, dict[str, Any]] = {

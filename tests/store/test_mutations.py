@@ -17,7 +17,7 @@ from finished_jobs import SPEC, commit
 
 from psdbench.config import JobSpec
 from psdbench.errors import CorruptResult
-from psdbench.ratings import Ratings, write_ratings
+from psdbench.foreign.ratings import Ratings, write_ratings
 from psdbench.scorers.declared import VERSION
 from psdbench.store.recover import recover
 from psdbench.store.run import job_folder, write_run

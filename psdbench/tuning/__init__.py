@@ -1,0 +1,1 @@
+"""Tuning: the search for a method's parameters, and what it leaves behind."""
