@@ -124,6 +124,9 @@ def _announce(tuning: Tuning, settings: RunConfig, tell: Callable[[str], None]) 
     for note in plan.notes:
         tell(f"note: {note}")
     tell(f"note: at most {count(tuning.count, 'trial')} of {count(len(plan.jobs), 'job')}{about}")
+    for name in tuning.spaces:
+        searched = (f"{key} in {values}" for key, values in tuning.studies[name].space.items())
+        tell(f"note: searched of {name}: {', '.join(searched)}")
     if objective == plan.protocol.reward:
         tell(f"note: {objective.id} is objective and reward at once: what hacks it wins")
 

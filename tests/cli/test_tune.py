@@ -29,6 +29,7 @@ def test_a_tuning_leaves_its_trials_a_table_and_a_config_file(
     assert done.code == 0, done.err
     assert done.out == f"{tmp_path / 'tuned' / 'best.toml'}\n"
     assert "at most 2 trials of 1 job\n" in done.err
+    assert "searched of sds: guidance_scale in 2.0..150.0:log, weighting in sds,uniform," in done.err
     assert "sds was tuned in 2 trials of 1 prompt x 1 seed, 2 steps a job" in done.err
     assert "| trial " in (tmp_path / "tuned" / "tuning.md").read_text()
     assert len(list((tmp_path / "tuned" / "jobs").iterdir())) == 2
