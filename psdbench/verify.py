@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psdbench.errors import CorruptResult, EnvironmentProblem, UsageError
 from psdbench.foreign.ratings import stored_ratings
-from psdbench.job.snapshots import taken
+from psdbench.optimizer.snapshots import taken
 from psdbench.store.manifest import read_stages, result_problems
 from psdbench.store.run import existing_run, job_folders, read_run
 from psdbench.store.sealed import read_json

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from psdbench import registry
 from psdbench.config import JobSpec, LoraRef, PriorRef
 from psdbench.errors import Diverged, EnvironmentProblem, Interrupted, PsdbenchError
-from psdbench.job.snapshots import score_snapshots
 from psdbench.job.stages import (
     OPTIMIZE,
     SCORE,
@@ -31,6 +30,7 @@ from psdbench.job.stages import (
     look_together,
     outdated,
     score,
+    score_snapshots,
     stage_order,
     stored_views,
 )

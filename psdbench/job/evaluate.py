@@ -24,6 +24,7 @@ from psdbench.store import atomic
 from psdbench.store.table import GEOMETRY, RENDERS
 
 if TYPE_CHECKING:
+    from psdbench.optimizer.loop import Optimisation
     from psdbench.representations import Render, Representation
 
 TURNTABLE = "turntable.mp4"
@@ -50,6 +51,11 @@ def render_asset(spec: JobSpec, folder: Path, device: torch.device | str = "cpu"
         scale=protocol.evaluate.turntable_scale,
     )
     return [*names, TURNTABLE]
+
+
+def draw_snapshot(place: Path, run: Optimisation) -> None:
+    """Render the asset of a running job, of several particles number 0, into the folder of a snapshot."""
+    write_renders(place, rig_views(run.particles[0].asset, run.spec.protocol))
 
 
 @torch.no_grad()

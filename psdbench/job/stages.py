@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from psdbench import registry
 from psdbench.budget import Budget
 from psdbench.errors import UsageError
+from psdbench.optimizer.snapshots import Snapshots, taken
 from psdbench.store import atomic
 from psdbench.store.log import log
 from psdbench.store.manifest import FileRecord, foretell
 from psdbench.store.sealed import read_json
-from psdbench.store.table import GEOMETRY, SCORES
+from psdbench.store.table import COST, GEOMETRY, SCORES
 
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 OPTIMIZE, SCORE = "optimize", "score"
 STAGE_ORDER = (OPTIMIZE, "render", SCORE)
-COST = "cost.json"
 
 
 def stage_order(spec: JobSpec) -> tuple[str, ...]:
@@ -42,8 +42,6 @@ def outdated(task: Task, files: dict[str, FileRecord], models: Models) -> str:
 
     Scores are missing, or scores of the geometry, which older versions did not store beside the renders.
     """
-    from psdbench.job.snapshots import snapshots_unscored
-
     lacking = unscored(task.folder, task.metrics, models)
     if not lacking:
         return SCORE if snapshots_unscored(task, models) else ""
@@ -60,6 +58,7 @@ def unscored(folder: Path, metrics: Iterable[str], models: Models) -> list[str]:
 def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
     import torch
 
+    from psdbench.job.evaluate import draw_snapshot
     from psdbench.optimizer.loop import TraceRow, optimize
 
     spec, name = task.spec, task.folder.name
@@ -75,9 +74,8 @@ def _optimize(task: Task, models: Models, watch: Watch) -> Iterable[str]:
     method = registry.planned_method(spec.method, spec.plugin)(**spec.params)
     reward = models.scorer(spec.protocol.reward.id) if spec.protocol.reward else None
     prior = models.prior(spec.protocol.prior, spec.lora)
-    result = optimize(
-        spec, prior, method, reward, task.folder, report, watch.should_stop, task.snapshots, note
-    )
+    shots = Snapshots(task.folder, task.snapshots, draw_snapshot)
+    result = optimize(spec, prior, method, reward, task.folder, report, watch.should_stop, shots, note)
     cost = {
         **asdict(result.counters),
         "seconds": result.seconds,
@@ -180,3 +178,20 @@ def peak_memory_mb(device: str) -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 2**20)
+
+
+def snapshots_unscored(task: Task, models: Models) -> bool:
+    """Whether a snapshot lacks one of the task's metrics."""
+    return any(unscored(path, task.metrics, models) for path in taken(task.folder))
+
+
+def score_snapshots(task: Task, models: Models, watch: Watch) -> Iterator[str]:
+    """Score every snapshot with the metrics that it lacks, as the job itself is scored; the names of the files."""
+    for path in taken(task.folder):
+        part = replace(task, folder=path)
+        if unscored(path, task.metrics, models):
+            views = stored_views(part)
+            look_together([(part, views)], models, watch)
+            score(part, views, models, watch, task.folder)
+        if (path / SCORES).exists():
+            yield (path / SCORES).relative_to(task.folder).as_posix()

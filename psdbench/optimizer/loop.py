@@ -27,11 +27,11 @@ from psdbench.counters import Counters
 from psdbench.errors import Diverged, Interrupted, UsageError
 from psdbench.guidance import Method, Setting, Step
 from psdbench.guidance.conditions import TextEmbeddings, other_views
-from psdbench.job.snapshots import Snapshots
 from psdbench.optimizer import checkpoint
 from psdbench.optimizer.gradient_scale import scale_gradient
 from psdbench.optimizer.memory_ladder import Ladder, Pull
 from psdbench.optimizer.particles import Particle, next_particle
+from psdbench.optimizer.snapshots import Snapshots
 from psdbench.optimizer.stopwatch import Stopwatch
 from psdbench.optimizer.trace import TRACE, TraceRow, from_tensor, to_tensor, write_trace
 from psdbench.schedules import TimestepSchedule
@@ -76,10 +76,10 @@ def optimize(
     folder: Path,
     on_step: Callable[[TraceRow], None] = lambda row: None,
     should_stop: Callable[[], int] = lambda: 0,
-    snapshots: int = 0,
+    snapshots: Snapshots | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> OptimizeResult:
-    """Optimise the assets of a job, from its newest checkpoint on where there is one, with so many `snapshots`.
+    """Optimise the assets of a job, from its newest checkpoint on where there is one, with `snapshots` on its way.
 
     `should_stop` is asked between steps and answers with the number of the signal that wants an end, or 0; `note`
     is told where the job needs less memory from some step on (`psdbench.optimizer.memory_ladder`).
@@ -87,7 +87,7 @@ def optimize(
     be it of one particle among many.
     """
     config = spec.protocol.optimize
-    run, shots = Optimisation.begin(spec, prior, method, reward), Snapshots(snapshots, folder)
+    run, shots = Optimisation.begin(spec, prior, method, reward), snapshots or Snapshots(folder)
     run.ladder.note = note
     try:
         run.resume(folder)

@@ -16,10 +16,9 @@ from psdbench.errors import CorruptResult, UsageError
 from psdbench.store.manifest import Manifest, result_problems
 from psdbench.store.run import JOB, existing_run, job_folders, read_job
 from psdbench.store.sealed import read_json
-from psdbench.store.table import SCORES, UNFINISHED, read_result, read_scores
+from psdbench.store.table import COST, SCORES, SHARE, SNAPSHOTS, UNFINISHED, read_result, read_scores
 
 FINISHED, CORRUPT = "finished", "corrupt"
-COST, SNAPSHOTS, SHARE = "cost.json", "snapshots", "share"
 ACCURACY, MAJORITY = "shape_accuracy", "shape_majority"
 ELSEWHERE = "‡"
 """marks the label of a method whose renders were made elsewhere"""

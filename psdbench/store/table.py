@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 RENDERS = "renders"
 GEOMETRY = f"{RENDERS}/geometry.safetensors"
 """beside the pictures, what they do not tell: `opacity` [V, H, W] in bytes and `depth` [V, H, W] in half floats"""
-SCORES = "scores.json"
+SCORES, COST = "scores.json", "cost.json"
+SNAPSHOTS, SHARE = "snapshots", "share"
+"""folder of a job, and the entry of a snapshot's cost.json: after which part of the job it was due, in (0, 1)"""
 COLUMNS = ("prompt", "method", "seed", "job", "protocol", "scorer", "view", "value", "status")
 UNFINISHED = "unfinished"
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from psdbench.cli.output import say
 from psdbench.config import identity
 from psdbench.report.document import TURNTABLE
-from psdbench.report.results import COST, Score
+from psdbench.report.results import Score
 from psdbench.store.sealed import read_json
-from psdbench.store.table import read_result, read_scores
+from psdbench.store.table import COST, read_result, read_scores
 
 INIT_SECONDS = 30.0
 """how long W&B's server may take to answer, where WANDB_INIT_TIMEOUT does not say"""

@@ -23,7 +23,6 @@ from psdbench.config import JobSpec, ScorerRef, digest, identity
 from psdbench.defaults.spaces import Space, search_spaces
 from psdbench.errors import CorruptResult, UsageError
 from psdbench.job import Task
-from psdbench.job.stages import COST
 from psdbench.metrics import scorer_ref
 from psdbench.plan import Plan, make_plan, resolve_params
 from psdbench.prompts import read_prompts, shipped_sets
@@ -33,7 +32,7 @@ from psdbench.settings import RunConfig
 from psdbench.stats import Estimate, estimate
 from psdbench.store.run import claim, job_folder, open_run
 from psdbench.store.sealed import read_json, read_record, write_record
-from psdbench.store.table import read_result, read_scores
+from psdbench.store.table import COST, read_result, read_scores
 from psdbench.strict import build
 from psdbench.tuning import tpe
 

@@ -13,18 +13,19 @@ import pytest
 import torch
 from jobs import contents, make_task
 from PIL import Image
-from test_budget import make_prior, make_spec, run
+from test_budget import make_prior, make_spec
+from test_budget import run as run_job
 
 from psdbench import registry
-from psdbench.config import PriorRef
+from psdbench.config import JobSpec, PriorRef
 from psdbench.errors import Interrupted
 from psdbench.export.turntable import to_picture
 from psdbench.job import Models, Watch, execute, settle
-from psdbench.job.evaluate import rig_views
-from psdbench.job.snapshots import taken
+from psdbench.job.evaluate import draw_snapshot, rig_views
 from psdbench.optimizer import checkpoint
-from psdbench.optimizer.loop import TRACE, Optimisation
+from psdbench.optimizer.loop import TRACE, Optimisation, OptimizeResult
 from psdbench.optimizer.particles import ASSET
+from psdbench.optimizer.snapshots import Snapshots, taken
 from psdbench.optimizer.stopwatch import Stopwatch
 from psdbench.store.manifest import problems, read_manifest
 
@@ -39,6 +40,10 @@ def prior(tiny_prior_folder: Path) -> PriorRef:
 @pytest.fixture(scope="module")
 def models() -> Models:
     return Models()
+
+
+def run(spec: JobSpec, folder: Path, snapshots: int = 0, **hooks: Any) -> OptimizeResult:
+    return run_job(spec, folder, snapshots=Snapshots(folder, snapshots, draw_snapshot), **hooks)
 
 
 def bytes_of(folder: Path, names: list[str]) -> dict[str, bytes]:

@@ -9,32 +9,28 @@ no random number, touches no state, and its time is not counted. The files belon
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psdbench.job.stages import COST, look_together, score, stored_views, unscored
 from psdbench.store import atomic
 from psdbench.store.manifest import QUARANTINE
-from psdbench.store.table import SCORES
+from psdbench.store.table import COST, SHARE, SNAPSHOTS
 
 if TYPE_CHECKING:
-    from psdbench.job import Models, Task, Watch
     from psdbench.optimizer.loop import Optimisation
-
-SNAPSHOTS = "snapshots"
-SHARE = "share"
-"""entry of a snapshot's cost.json: the part of the job's length after which it was due, in (0, 1)"""
 
 
 @dataclass
 class Snapshots:
     """Takes `count` snapshots of a job, at even parts of its length before the end: of 4, after 20, 40, 60, 80 %."""
 
-    count: int
     folder: Path
     """of the job"""
+    count: int = 0
+    draw: Callable[[Path, Optimisation], None] = lambda place, run: None
+    """writes the views of the asset as it is into the folder of a snapshot"""
     due: int = 0
     """how many should be there by now"""
 
@@ -64,12 +60,10 @@ class Snapshots:
 
     def _write(self, run: Optimisation, share: float) -> None:
         """Views first, cost last: a snapshot without it has not happened."""
-        from psdbench.job.evaluate import rig_views, write_renders
-
         place = self.folder / SNAPSHOTS / f"{run.index:06d}"
         if place.exists():
             shutil.rmtree(place)
-        write_renders(place, rig_views(run.particles[0].asset, run.spec.protocol))
+        self.draw(place, run)
         spent = {**asdict(run.prior.counters), "seconds": sum(run.clock.seconds.values()), "steps": run.index}
         atomic.write_json(place / COST, {**spent, SHARE: round(share, 6)})
 
@@ -84,20 +78,3 @@ def taken(folder: Path) -> list[Path]:
 def _names(path: Path, folder: Path) -> Sequence[str]:
     files = [path / COST, *sorted((path / "renders").iterdir())]
     return [file.relative_to(folder).as_posix() for file in files]
-
-
-def snapshots_unscored(task: Task, models: Models) -> bool:
-    """Whether a snapshot lacks one of the task's metrics."""
-    return any(unscored(path, task.metrics, models) for path in taken(task.folder))
-
-
-def score_snapshots(task: Task, models: Models, watch: Watch) -> Iterator[str]:
-    """Score every snapshot with the metrics that it lacks, as the job itself is scored; the names of the files."""
-    for path in taken(task.folder):
-        part = replace(task, folder=path)
-        if unscored(path, task.metrics, models):
-            views = stored_views(part)
-            look_together([(part, views)], models, watch)
-            score(part, views, models, watch, task.folder)
-        if (path / SCORES).exists():
-            yield (path / SCORES).relative_to(task.folder).as_posix()
