@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from imports import imports
 
 import psdbench.methods
 from psdbench import registry
@@ -15,24 +16,23 @@ from psdbench.cli.list import field_docstrings
 FOLDER = Path(psdbench.methods.__file__).parent
 FILES = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 MAX_LINES = 150
-NOT_FOR_METHODS = {"cli", "store", "launch", "report", "tracking", "optimize", "job", "plan", "config"}
+NOT_FOR_METHODS = {
+    "cli",
+    "store",
+    "launch",
+    "report",
+    "tracking",
+    "tuning",
+    "optimizer",
+    "job",
+    "plan",
+    "config",
+}
 """parts of psdbench that run, keep and tell: a method that knew them could treat its own jobs differently"""
 
 NO_PAPER = "baseline without a paper"
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-
-
-def imports(tree: ast.AST) -> set[str]:
-    """Every module that a syntax tree imports, at any depth; ``from a import b`` counts as a and a.b."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "a relative import"
-            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
 
 
 def refused(tree: ast.AST) -> set[str]:
