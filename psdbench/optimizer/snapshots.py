@@ -56,7 +56,8 @@ class Snapshots:
         return [name for path in taken(self.folder) for name in _names(path, self.folder)]
 
     def _due(self, run: Optimisation) -> int:
-        return int((self.count + 1) * run.spent / run.budget.amount + 1e-9)
+        # a job whose budget ends before each of its particles has had a step goes on beyond it
+        return min(self.count, int((self.count + 1) * run.spent / run.budget.amount + 1e-9))
 
     def _write(self, run: Optimisation, share: float) -> None:
         """Views first, cost last: a snapshot without it has not happened."""

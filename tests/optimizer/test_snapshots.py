@@ -93,6 +93,7 @@ def test_one_shows_the_asset_of_its_step(tmp_path: Path) -> None:
         (20, {"steps": 4}, [1, 2, 3]),
         (1, {"steps": 1}, []),
         (3, {"steps": 12, "particles": 2}, [3, 6, 9]),
+        (0, {"nfe": 1, "particles": 3}, []),
     ],
 )
 def test_they_are_due_at_even_parts_of_the_length(
