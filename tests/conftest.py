@@ -11,6 +11,10 @@ import pytest
 import torch
 from commands import Done, in_this_process
 
+from psdbench import registry
+from psdbench.config import PriorRef
+from psdbench.job import Models
+
 torch.set_num_threads(1)
 # time is measured by benchmarks: no test fails because the machine is busy
 hypothesis.settings.register_profile("psdbench", deadline=None)
@@ -128,3 +132,15 @@ def shapes_prior():
 def program(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run `psdbench ARGS` in this process."""
     return in_this_process(capsys)
+
+
+@pytest.fixture(scope="module")
+def prior(tiny_prior_folder: Path) -> PriorRef:
+    """The tiny prior, as a job names it."""
+    return registry.prior_ref(str(tiny_prior_folder))
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    """Those that the jobs of a file share."""
+    return Models()

@@ -52,12 +52,8 @@ class Counted(SDS):
 SIZES = {"voxels.resolution": 12, "optimize.size": 32, "evaluate.size": 32, "evaluate.turntable_frames": 4}
 SMALL = [word for name, value in SIZES.items() for word in ("--set", f"{name}={value}")]
 LIBRARIES = [
-    *(
-        "psdbench.optimizer.loop",
-        "psdbench.job.evaluate",
-        "psdbench.priors.diffusers",
-        "psdbench.priors.lora",
-    ),
+    *("psdbench.optimizer.loop", "psdbench.job.evaluate"),
+    *("psdbench.priors.diffusers", "psdbench.priors.lora"),
     *("psdbench.cli.run", "psdbench.launch.local", "psdbench.validity"),
     *("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl"),
     "transformers.models.clip.modeling_clip",

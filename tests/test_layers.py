@@ -11,45 +11,15 @@ from imports import imports
 import psdbench
 
 FOLDER = Path(psdbench.__file__).parent
+RUNNING = {"cli", "launch", "plan", "report", "tracking", "tuning", "methods"}
+"""what starts jobs, tells of them or is chosen by them"""
 ABOVE = {
-    "store": {
-        "cli",
-        "launch",
-        "plan",
-        "job",
-        "optimizer",
-        "guidance",
-        "priors",
-        "scorers",
-        "report",
-        "tracking",
-    },
-    "guidance": {
-        "cli",
-        "launch",
-        "plan",
-        "job",
-        "optimizer",
-        "report",
-        "tracking",
-        "tuning",
-        "store",
-        "methods",
-    },
-    "representations": {
-        "cli",
-        "launch",
-        "plan",
-        "job",
-        "optimizer",
-        "report",
-        "tracking",
-        "guidance",
-        "priors",
-    },
-    "optimizer": {"cli", "launch", "plan", "job", "report", "tracking", "tuning", "foreign", "methods"},
-    "job": {"cli", "launch", "plan", "report", "tracking", "tuning", "methods"},
-    "report": {"cli", "launch", "plan", "tracking", "tuning", "optimizer", "methods"},
+    "store": RUNNING | {"job", "optimizer", "guidance", "priors", "scorers"},
+    "guidance": RUNNING | {"job", "optimizer", "store"},
+    "representations": RUNNING | {"job", "optimizer", "guidance", "priors"},
+    "optimizer": RUNNING | {"job", "foreign"},
+    "job": RUNNING,
+    "report": RUNNING - {"report"} | {"optimizer"},
 }
 """by folder, what none of its files may import"""
 

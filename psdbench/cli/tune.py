@@ -124,8 +124,8 @@ def _announce(tuning: Tuning, settings: RunConfig, tell: Callable[[str], None]) 
     for note in plan.notes:
         tell(f"note: {note}")
     tell(f"note: at most {count(tuning.count, 'trial')} of {count(len(plan.jobs), 'job')}{about}")
-    for name in tuning.spaces:
-        searched = (f"{key} in {values}" for key, values in tuning.studies[name].space.items())
+    for name, space in tuning.spaces.items():
+        searched = (f"{key} in {dimension}" for key, dimension in space.items())
         tell(f"note: searched of {name}: {', '.join(searched)}")
     if objective == plan.protocol.reward:
         tell(f"note: {objective.id} is objective and reward at once: what hacks it wins")

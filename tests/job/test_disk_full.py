@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from jobs import contents, make_task
 
-from psdbench import registry
 from psdbench.config import PriorRef
 from psdbench.errors import EnvironmentProblem
 from psdbench.job import Models, Watch, execute
@@ -38,16 +37,6 @@ WRITTEN = (
 """every file that a job writes"""
 PAGE = 4096
 """bytes; the unit in which a tmpfs fills up"""
-
-
-@pytest.fixture(scope="module")
-def prior(tiny_prior_folder: Path) -> PriorRef:
-    return registry.prior_ref(str(tiny_prior_folder))
-
-
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return Models()
 
 
 @pytest.fixture(scope="module")

@@ -22,16 +22,6 @@ from psdbench.store.run import claim
 
 
 @pytest.fixture(scope="module")
-def prior(tiny_prior_folder: Path) -> PriorRef:
-    return registry.prior_ref(str(tiny_prior_folder))
-
-
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return Models()
-
-
-@pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, prior: PriorRef, models: Models) -> dict[str, bytes]:
     task = make_task(tmp_path_factory.mktemp("reference"), prior)
     assert execute([task], models, Watch())[0].status == "finished"

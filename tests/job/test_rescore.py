@@ -35,11 +35,6 @@ def scorers(run: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def models() -> Models:
-    return Models()
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_prior_folder: Path, models: Models) -> Path:
     """A run of one job with one metric and one snapshot."""
     run = tmp_path_factory.mktemp("finished") / "run"

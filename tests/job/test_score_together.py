@@ -21,11 +21,6 @@ METRICS = ("clip_shapes", "aesthetic_shapes", "janus_shapes", "image_reward_shap
 PROMPTS = ("a red cube", "a blue sphere", "a torn hat")
 
 
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return Models()
-
-
 @pytest.fixture
 def tasks(tmp_path: Path) -> Callable[..., list[Task]]:
     """Jobs of renders made elsewhere, of different sizes, in a run of that name."""

@@ -17,16 +17,8 @@ FOLDER = Path(psdbench.methods.__file__).parent
 FILES = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 MAX_LINES = 150
 NOT_FOR_METHODS = {
-    "cli",
-    "store",
-    "launch",
-    "report",
-    "tracking",
-    "tuning",
-    "optimizer",
-    "job",
-    "plan",
-    "config",
+    *("cli", "store", "launch", "report", "tracking", "tuning"),
+    *("optimizer", "job", "plan", "config"),
 }
 """parts of psdbench that run, keep and tell: a method that knew them could treat its own jobs differently"""
 

@@ -32,16 +32,6 @@ from psdbench.store.manifest import problems, read_manifest
 STEPS = 12
 
 
-@pytest.fixture(scope="module")
-def prior(tiny_prior_folder: Path) -> PriorRef:
-    return registry.prior_ref(str(tiny_prior_folder))
-
-
-@pytest.fixture(scope="module")
-def models() -> Models:
-    return Models()
-
-
 def run(spec: JobSpec, folder: Path, snapshots: int = 0, **hooks: Any) -> OptimizeResult:
     return run_job(spec, folder, snapshots=Snapshots(folder, snapshots, draw_snapshot), **hooks)
 
