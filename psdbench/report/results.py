@@ -211,10 +211,23 @@ def _settings(spec: JobSpec) -> dict[str, Any]:
     return {**spec.params, **{name: shown(ref.sha256) for name, ref in sources.items() if ref}}
 
 
-def _label(result: Result, names: Iterable[str]) -> str:
+def _label(result: Result, differing: Mapping[str, list[Any]]) -> str:
     settings = _settings(result.spec)
-    shown = ", ".join(f"{name}={settings.get(name, 'default')}" for name in names)
+    shown = ", ".join(
+        f"{name}={_short(settings.get(name, 'default'), values)}" for name, values in differing.items()
+    )
     return f"{_name(result)}({shown})" if shown else _name(result)
+
+
+def _short(value: Any, among: Iterable[Any]) -> Any:
+    """A number with as few digits, at least three, as tell it apart from the others; anything else as it is."""
+    numbers = {each for each in among if isinstance(each, float)}
+    if not isinstance(value, float):
+        return value
+    for digits in range(3, 17):
+        if len({f"{each:.{digits}g}" for each in numbers}) == len(numbers):
+            return float(f"{value:.{digits}g}")
+    return value
 
 
 def _differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

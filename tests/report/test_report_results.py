@@ -60,6 +60,25 @@ def test_variants_of_a_method_are_named_by_what_differs(make_run: Maker) -> None
     assert labels == {"sds", "psd(preference_scale=0.5)", "psd(preference_scale=1.0)"}
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0.6127178418460943, 3.0), ("0.613", "3.0")),
+        ((6.224185572443663e-05, 0.0001), ("6.22e-05", "0.0001")),
+        ((0.12345678, 0.12345999), ("0.123457", "0.12346")),
+        ((0.1, 0.1 + 1e-16), ("0.1", "0.1000000000000001")),
+    ],
+)
+def test_names_of_variants_are_as_short_as_keeps_them_apart(
+    make_run: Maker, values: tuple[float, float], words: tuple[str, str]
+) -> None:
+    maker = make_run(methods=[])
+    for value in values:
+        maker.finished("psd", "a red cube", preference_scale=value)
+    labels = {r.label for r in read_runs([maker.run])}
+    assert labels == {f"psd(preference_scale={word})" for word in words}
+
+
 def test_a_job_in_two_runs_counts_once(make_run: Maker) -> None:
     first, second = make_run("one", methods=["sds"]), make_run("two")
     assert len(read_runs([first.run, second.run])) == 12
