@@ -102,7 +102,7 @@ def _content(source: str) -> tuple[str, str]:
     if source == STDIN:
         return "stdin", _decode("stdin", sys.stdin.buffer.read(MAX_BYTES + 1))
     path = Path(source)
-    if not path.exists() and source in shipped_sets():
+    if (path.is_dir() or not path.exists()) and source in shipped_sets():  # a folder may bear the name, too
         path = shipped_sets()[source]
     try:
         with path.open("rb") as file:

@@ -91,6 +91,17 @@ def test_missing_files(tmp_path: Path) -> None:
         read_prompts(["a\0b"])
 
 
+def test_a_folder_does_not_hide_the_shipped_set_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = read_prompts(["shapes"]).texts
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shapes").mkdir()
+    assert read_prompts(["shapes"]).texts == shipped
+    write(tmp_path, "mine", "shapes-tuning")
+    assert read_prompts(["shapes-tuning"]).texts == ("mine",)
+
+
 def test_the_world_refuses_unknown_words_with_file_and_line(tmp_path: Path) -> None:
     check_world(read_prompts([write(tmp_path, "a red cube\n")]))
     source = write(tmp_path, "a red cube\na red dragon\n")
