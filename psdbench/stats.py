@@ -75,7 +75,7 @@ def estimate(scores: Scores, bounds: tuple[float, float] | None = None) -> Estim
     scale = error * float(stdtrit(prompts - 1, 0.975)) / (float(replicates.std()) * _Z)
     low, high = (mean + (float(q) - mean) * scale for q in np.percentile(replicates, (2.5, 97.5)))
     least, most = bounds or (-np.inf, np.inf)
-    return Estimate(n, prompts, mean, max(low, least), min(high, most))
+    return Estimate(n, prompts, mean, float(max(low, least)), float(min(high, most)))
 
 
 def paired_difference(scores: Scores, baseline: Scores) -> Estimate:

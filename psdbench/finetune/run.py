@@ -180,12 +180,14 @@ def make_tuner(spec: FinetuneSpec, algorithm: Algorithm) -> Tuner:
 
 def compare(algorithm: Algorithm, tuner: Tuner, spec: FinetuneSpec) -> dict[str, Any]:
     """Mean reward of samples on held-out captions before and after, same noises, each with its interval."""
+    from psdbench.scorers.catalogue import scale
     from psdbench.stats import estimate, paired_difference
 
+    ends = scale(spec.reward.id)
     after = measure(algorithm, tuner, spec)
     with tuner.adapter.off():
         before = measure(algorithm, tuner, spec)
-    figures = {"before": estimate(before), "after": estimate(after)}
+    figures = {"before": estimate(before, ends), "after": estimate(after, ends)}
     figures["gain"] = paired_difference(after, before)
     return {name: asdict(figure) for name, figure in figures.items()}
 

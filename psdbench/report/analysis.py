@@ -20,14 +20,11 @@ from psdbench.report.comparison import (
     interquartile_mean,
 )
 from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result
-from psdbench.scorers.catalogue import SCORERS
+from psdbench.scorers.catalogue import SCORERS, scale
 from psdbench.stats import Estimate, Scores, estimate, p_value, paired_difference, prompt_means
 
 DEFAULT_BASELINE = "sds"
 _ORDER = [*SCORERS, MAJORITY]
-_SHARES = (ACCURACY, MAJORITY, "outline", "consistency", "janus_shapes", "coverage", "floaters")
-_BOUNDS = dict.fromkeys(_SHARES, (0.0, 1.0)) | {"true_preference": (0.0, 100.0)}
-"""ends of the scales that have them; intervals stay inside"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def analyse(
         metrics=metrics,
         prompts=tuple(sorted({result.spec.prompt for result in results})),
         baseline=chosen,
-        means={key: estimate(scores, _BOUNDS.get(key[1])) for key, scores in table.items()},
+        means={key: estimate(scores, _scale(key[1])) for key, scores in table.items()},
         comparisons=corrected(comparisons),
         by_prompt=_by_prompt(table),
         finished={m: sum(r.label == m and r.status == FINISHED for r in results) for m in methods},
@@ -106,6 +103,11 @@ def analyse(
         tops=_tops(table, metrics),
         middles=_middles(table),
     )
+
+
+def _scale(metric: str) -> tuple[float, float] | None:
+    """The ends at which a metric's interval stops."""
+    return scale(ACCURACY if metric == MAJORITY else metric)
 
 
 def _baseline(labels: Iterable[str], asked: str | None) -> str | None:

@@ -15,6 +15,7 @@ from statistics import fmean
 from psdbench.report.analysis import Analysis, Metric
 from psdbench.report.cost import Point, on_the_front
 from psdbench.report.results import FINISHED, Result, Snapshot
+from psdbench.scorers.catalogue import scale
 from psdbench.stats import estimate
 
 
@@ -54,8 +55,9 @@ def _points(method: str, results: Sequence[Result], metric: Metric, axis: str) -
     ]
     points = []
     for place in range(len(common)) if jobs else ():
-        quality = estimate({result.key: steps[place].means[metric.id] for result, steps in jobs})
-        points.append(Point(method, fmean(steps[place].cost[axis] for _, steps in jobs), quality))
+        spent = fmean(steps[place].cost[axis] for _, steps in jobs)
+        reached = {result.key: steps[place].means[metric.id] for result, steps in jobs}
+        points.append(Point(method, spent, estimate(reached, scale(metric.id))))
     return tuple(points)
 
 

@@ -28,6 +28,7 @@ from psdbench.plan import Plan, make_plan, resolve_params
 from psdbench.prompts import read_prompts, shipped_sets
 from psdbench.report.results import Score
 from psdbench.scorers import load_scorer
+from psdbench.scorers.catalogue import scale
 from psdbench.settings import RunConfig
 from psdbench.stats import Estimate, estimate
 from psdbench.store.run import claim, job_folder, open_run
@@ -256,7 +257,7 @@ def judge(out: Path, specs: Sequence[JobSpec], objective: str, refused: str = ""
     seconds, forwards = (
         fmean([cost.get(name, 0) for cost in costs] or [0.0]) for name in ("seconds", "denoiser_forwards")
     )
-    result = None if reasons else estimate(scores)
+    result = None if reasons else estimate(scores, scale(objective))
     return Trial(0, {}, result, next(iter(reasons), ""), round(seconds, 3), forwards)
 
 

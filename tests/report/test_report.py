@@ -19,6 +19,7 @@ from PIL import Image
 from psdbench.config import OptimizeConfig
 from psdbench.errors import UsageError
 from psdbench.report import build_report
+from psdbench.scorers.catalogue import SCORERS
 
 Maker = Callable[..., RunMaker]
 
@@ -41,6 +42,17 @@ def test_the_table_holds_means_and_paired_differences(make_run: Maker) -> None:
     assert float(row["difference_low"]) > 0.01
     expected = [made_up("sds", p, s)["hps_shapes"]["values"] for p in PROMPTS for s in (0, 1)]
     assert means["sds"] == pytest.approx(sum(map(sum, expected)) / (6 * VIEWS), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", sorted(id for id, listing in SCORERS.items() if listing.ends))
+def test_an_interval_ends_where_the_scale_of_its_metric_ends(make_run: Maker, metric: str) -> None:
+    maker, (least, most) = make_run(methods=[]), SCORERS[metric].ends or (0, 0)
+    for prompt, value in zip(PROMPTS, (least, least, most), strict=True):
+        entry = {"sha256": "e" * 64, "higher_is_better": not SCORERS[metric].lower_is_better}
+        maker.finished("sds", prompt, 0, {metric: {**entry, "values": [value] * VIEWS}})
+    row = rows_of(build_report([maker.run]).text("csv"))["sds", metric]
+    assert float(row["low"]) == least
+    assert least < float(row["mean"]) < float(row["high"]) <= most
 
 
 def test_equal_scores_give_equal_bytes(make_run: Maker, tmp_path: Path) -> None:
