@@ -1,0 +1,33 @@
+#!/bin/sh
+# The table of all methods from nothing. From the root of the repository, after `make install`:
+#
+#   PATH=$PWD/.venv/bin:$PATH sh results/reference/methods/commands.sh results/methods
+#
+# About 25 hours of one core; the same command again continues where it was stopped.
+set -eu
+here=$(dirname "$0")
+out=$1
+unsteered=sds,sjc,vsd,esd,csd,nfsd,ism,sdi
+steered=psd,dreamdpo,rewardsds,rewardvsd,dreamreward,reward_gradient
+
+# As many trials for each method. Guidance is 7.5 for all that have it: see README.md.
+set --
+for method in $(echo "$unsteered,$steered" | tr , ' '); do
+  test "$method" = csd || set -- "$@" --set "$method.guidance_scale=7.5"
+done
+psdbench tune --methods "$unsteered,$steered" --prompts "$here/tuning-prompts.txt" --seeds 1 --trials 4 "$@" --out "$out/tuning"
+
+psdbench finetune --algorithm draft --reward hps --out "$out/lora/draft"
+psdbench finetune --algorithm dpo --reward hps --out "$out/lora/dpo"
+psdbench finetune --algorithm ddpo --reward hps --out "$out/lora/ddpo"
+
+# Equal steps, then equal denoiser forwards.
+set -- --config "$out/tuning/best.toml" --prompts prompts/shapes.txt --seeds 3 --reward hps
+psdbench run --methods "$unsteered,$steered" "$@" --out "$out/steps"
+for algorithm in draft dpo ddpo; do
+  psdbench run --methods sds --prior "shapes+lora:$out/lora/$algorithm" "$@" --out "$out/steps"
+done
+psdbench run --methods sds,psd,dreamdpo,rewardsds,rewardvsd --budget nfe=1200 "$@" --out "$out/forwards"
+
+psdbench report "$out/steps"
+psdbench report "$out/forwards"
