@@ -91,7 +91,7 @@ def execute_plan(plan: Plan, settings: RunConfig, quiet: bool) -> list[Outcome]:
         )
         for spec in plan.jobs
     ]
-    display = make_display(len(tasks), quiet)
+    display = make_display(tasks, quiet)
     try:
         with mirrored(display.show, settings.track, plan.out) as report:
             outcomes = launch(tasks, room.settled(settings), plan.out, plan.protocol.device, report)

@@ -93,7 +93,7 @@ def score_tasks(run: Path, tasks: list[Task], settings: RunConfig, json: bool, q
     from psdbench.plan import device_of
     from psdbench.validity import check_metrics
 
-    models, display = Models(device_of(settings)), make_display(len(tasks), quiet)
+    models, display = Models(device_of(settings)), make_display(tasks, quiet)
     try:
         if settings.launcher == "local" and settings.workers in (None, 1):
             seconds = parse_time(settings.max_time) if settings.max_time else None

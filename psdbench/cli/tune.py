@@ -150,7 +150,7 @@ def _executor(tuning: Tuning, settings: RunConfig, quiet: bool) -> Callable[[lis
         if seconds is not None and seconds <= 0:
             raise Interrupted(signal.SIGALRM)
         write_run(tuning.plan.out, run_facts(tuning.plan, settings))
-        display = make_display(len(tasks), quiet)
+        display = make_display(tasks, quiet)
         try:
             plan = tuning.plan
             return launch(tasks, settings, plan.out, plan.protocol.device, display.show, seconds)

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 
 
 class Event(NamedTuple):
-    """What happens while jobs run: one starts, steps, ends; some were settled before; or damage is noted."""
+    """What happens while jobs run: one was settled before, or starts, steps, ends; or damage is noted."""
 
     kind: Literal["settled", "start", "step", "end", "note"]
     job: str
     """its folder's name"""
     step: int = 0
-    """steps done; of `settled`, the number of jobs"""
+    """steps done"""
     steps: int = 0
     """steps expected in all, 0 while that is not known"""
     status: str = ""

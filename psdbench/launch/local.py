@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,10 +66,11 @@ def settle_all(tasks: Sequence[Task], models: Models, watch: Watch) -> tuple[lis
     outcomes, open_tasks = list[Outcome](), list[Task]()
     for task in tasks:
         watch.check()
-        done = settle(task, models, watch)
-        outcomes.append(done) if done else open_tasks.append(task)
-    for status, count in Counter(outcome.status for outcome in outcomes).items():
-        watch.report(Event("settled", "", step=count, status=status))
+        if done := settle(task, models, watch):
+            outcomes.append(done)
+            watch.report(Event("settled", task.folder.name, status=done.status))
+        else:
+            open_tasks.append(task)
     return outcomes, open_tasks
 
 

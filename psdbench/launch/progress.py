@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
 from psdbench.cli.output import duration, printable, say
-from psdbench.job import Event
+from psdbench.job import Event, Task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,12 +29,13 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def make_display(jobs: int, quiet: bool) -> Display:
+def make_display(tasks: Sequence[Task], quiet: bool) -> Display:
     """A table on a terminal, lines otherwise, nothing with `quiet`."""
     if quiet:
         return Silence()
+    kinds = {task.folder.name: task.spec.label for task in tasks}
     plain = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or "CI" in os.environ
-    return Lines(jobs) if plain else LiveTable(jobs)
+    return Lines(kinds) if plain else LiveTable(kinds)
 
 
 class Silence:
@@ -47,8 +51,10 @@ class Silence:
 
 @dataclass
 class Running:
-    """A job at work: its last step, and when and where it was first seen stepping."""
+    """A job at work: its last step, and when and where it was first seen, and first seen stepping."""
 
+    kind: str
+    began: float
     step: int = 0
     """0 while it loads"""
     steps: int = 0
@@ -57,11 +63,22 @@ class Running:
     first: int = 0
     shown: float = 0.0
 
+    def stepped(self, event: Event) -> None:
+        """Take in a step."""
+        if not self.step:
+            self.since, self.first = time.monotonic(), event.step
+        self.step, self.steps = event.step, event.steps
+
     @property
     def rate(self) -> float:
         """Steps per second, 0 before the second step."""
         elapsed = time.monotonic() - self.since
         return (self.step - self.first) / elapsed if self.step > self.first and elapsed > 0 else 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, in [0, 1]."""
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
 
     @property
     def place(self) -> str:
@@ -76,51 +93,60 @@ class Running:
         return self.place if self.step < self.steps or not self.steps else "scoring"
 
 
-@dataclass
 class Tally:
-    """What the events of a run add up to."""
+    """What the events of a run add up to; `kinds` are the methods of its jobs, which differ in how long they take."""
 
-    jobs: int
-    ended: dict[str, int] = field(default_factory=dict)
-    running: dict[str, Running] = field(default_factory=dict)
-    steps_a_job: int = 0
-    """as last expected of any job, 0 before that"""
-    rate: float = 0.0
-    """steps per second of all running jobs together, as last seen"""
+    def __init__(self, kinds: Mapping[str, str]) -> None:
+        self.jobs = len(kinds)
+        self.waiting = dict(kinds)
+        self.running: dict[str, Running] = {}
+        self.ended: Counter[str] = Counter()
+        self.took: dict[str, list[float]] = {}
+        """seconds of whole jobs by kind"""
+        self.at_once = 0
+        """the most jobs that were seen running together"""
 
     def settled(self, event: Event) -> None:
-        """Count jobs that were done before."""
-        self.ended[event.status] = self.ended.get(event.status, 0) + event.step
+        """Count a job that was done before."""
+        self.waiting.pop(event.job, None)
+        self.ended[event.status] += 1
 
     def count(self, event: Event) -> Running:
         """Take in an event of a job; returns what is known of it."""
-        job = self.running.setdefault(event.job, Running())
+        seen = event.job in self.running
+        if not seen:
+            self.running[event.job] = Running(self.waiting.pop(event.job, ""), time.monotonic())
+            self.at_once = max(self.at_once, len(self.running))
+        job = self.running[event.job]
         if event.kind == "step":
-            if not job.step:
-                job.since, job.first = time.monotonic(), event.step
-            job.step, job.steps = event.step, event.steps
-            self.steps_a_job = event.steps or self.steps_a_job
+            job.stepped(event)
         elif event.kind == "end":
-            self.ended[event.status] = self.ended.get(event.status, 0) + 1
+            self.ended[event.status] += 1
             self.running.pop(event.job)
+            if (
+                seen and event.status == "finished" and job.first <= 1
+            ):  # a whole job, not one from a checkpoint
+                self.took.setdefault(job.kind, []).append(time.monotonic() - job.began)
         return job
 
     @property
     def done(self) -> int:
-        return sum(self.ended.values())
+        return self.ended.total()
 
     def seconds_left(self) -> float | None:
-        """A forecast from the present speed, None before there is one.
+        """A forecast, None before there is one.
 
-        A job that does not know its own length yet, because it loads or has had one step of a budget, counts as
-        long as the others.
+        A kind of job takes as long as those that have ended, else as it looks by the speed of one that runs; a
+        kind that was not seen yet, as long as the others on average.
         """
-        self.rate = sum(job.rate for job in self.running.values() if job.step < job.steps) or self.rate
-        if not self.rate or not self.steps_a_job:
+        seconds = {job.kind: job.steps / job.rate for job in self.running.values() if job.rate and job.steps}
+        seconds |= {kind: fmean(took) for kind, took in self.took.items()}
+        if not seconds:
             return None
-        waiting = self.jobs - self.done - len(self.running)
-        inside = sum(max(0, (job.steps or self.steps_a_job) - job.step) for job in self.running.values())
-        return (waiting * self.steps_a_job + inside) / self.rate
+        usual = fmean(seconds.values())
+        waiting = sum(seconds.get(kind, usual) for kind in self.waiting.values())
+        inside = sum(seconds.get(job.kind, usual) * (1 - job.share) for job in self.running.values())
+        return (waiting + inside) / max(1, self.at_once)
 
     def headline(self) -> str:
         """``3/24 jobs · 2 finished · 1 diverged · 12 min left``."""
@@ -143,8 +169,10 @@ def ending(event: Event) -> str:
 class Lines:
     """One line per event, and now and then one about a running job."""
 
-    def __init__(self, jobs: int) -> None:
-        self.tally = Tally(jobs)
+    def __init__(self, kinds: Mapping[str, str]) -> None:
+        self.tally = Tally(kinds)
+        self.told = False
+        """whether the jobs that were done before have been told of"""
 
     def show(self, event: Event) -> None:
         if event.kind == "note":
@@ -152,8 +180,8 @@ class Lines:
             return
         if event.kind == "settled":
             self.tally.settled(event)
-            say(f"{event.step} of {self.tally.jobs} jobs were {event.status} before")
             return
+        self._tell_settled()
         job = self.tally.count(event)
         if event.kind == "start":
             say(f"{event.job}: started")
@@ -164,18 +192,24 @@ class Lines:
             job.shown = time.monotonic()
             say(f"{event.job}: step {job.place}, {job.rate:.1f} steps/s · {self.tally.headline()}")
 
+    def _tell_settled(self) -> None:
+        """One line for each state, once all of them have been looked at."""
+        for status, count in () if self.told else sorted(self.tally.ended.items()):
+            say(f"{count} of {self.tally.jobs} jobs were {status} before")
+        self.told = True
+
     def close(self) -> None:
-        return
+        self._tell_settled()
 
 
 class LiveTable:
     """A table of the running jobs with step, rate and time left, redrawn in place."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, kinds: Mapping[str, str]) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self.tally = Tally(jobs)
+        self.tally = Tally(kinds)
         self.live = Live(
             console=Console(stderr=True), get_renderable=self.table, refresh_per_second=4, transient=True
         )
