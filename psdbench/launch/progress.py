@@ -123,9 +123,8 @@ class Tally:
         elif event.kind == "end":
             self.ended[event.status] += 1
             self.running.pop(event.job)
-            if (
-                seen and event.status == "finished" and job.first <= 1
-            ):  # a whole job, not one from a checkpoint
+            from_its_start = seen and job.first <= 1  # not from a checkpoint
+            if from_its_start and event.status == "finished":
                 self.took.setdefault(job.kind, []).append(time.monotonic() - job.began)
         return job
 

@@ -10,16 +10,19 @@ out=$1
 unsteered=sds,sjc,vsd,esd,csd,nfsd,ism,sdi
 steered=psd,dreamdpo,rewardsds,rewardvsd,dreamreward,reward_gradient
 
-# As many trials for each method. Guidance is 7.5 for all that have it: see README.md.
-set --
-for method in $(echo "$unsteered,$steered" | tr , ' '); do
-  test "$method" = csd || set -- "$@" --set "$method.guidance_scale=7.5"
+# As many trials for each method: two of guidance, which chose 7.5 for all that have it, see README.md; then four of the rest.
+spaces="" values=""
+for method in sds sjc vsd esd nfsd ism sdi psd dreamdpo rewardsds rewardvsd dreamreward reward_gradient; do
+  spaces="$spaces --space $method.guidance_scale=2..30:log"
+  values="$values --set $method.guidance_scale=7.5"
 done
-psdbench tune --methods "$unsteered,$steered" --prompts "$here/tuning-prompts.txt" --seeds 1 --trials 4 "$@" --out "$out/tuning"
+set -- --methods "$unsteered,$steered" --prompts "$here/tuning-prompts.txt" --seeds 1
+psdbench tune "$@" --trials 2 $spaces --out "$out/guidance"
+psdbench tune "$@" --trials 4 $values --out "$out/tuning"
 
-psdbench finetune --algorithm draft --reward hps --out "$out/lora/draft"
-psdbench finetune --algorithm dpo --reward hps --out "$out/lora/dpo"
-psdbench finetune --algorithm ddpo --reward hps --out "$out/lora/ddpo"
+for algorithm in draft dpo ddpo; do
+  psdbench finetune --algorithm $algorithm --reward hps --out "$out/lora/$algorithm"
+done
 
 # Equal steps, then equal denoiser forwards.
 set -- --config "$out/tuning/best.toml" --prompts prompts/shapes.txt --seeds 3 --reward hps
