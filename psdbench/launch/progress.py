@@ -145,7 +145,8 @@ class Tally:
         usual = fmean(seconds.values())
         waiting = sum(seconds.get(kind, usual) for kind in self.waiting.values())
         inside = sum(seconds.get(job.kind, usual) * (1 - job.share) for job in self.running.values())
-        return (waiting + inside) / max(1, self.at_once)
+        at_once = min(self.at_once, len(self.waiting) + len(self.running))
+        return (waiting + inside) / max(1, at_once)
 
     def headline(self) -> str:
         """``3/24 jobs · 2 finished · 1 diverged · 12 min left``."""

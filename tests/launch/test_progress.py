@@ -68,6 +68,17 @@ def test_kinds_of_jobs_take_as_long_as_they_took(clock: Clock) -> None:
     assert tally.seconds_left() == pytest.approx((30 + 90 + 22 * 8 / 11) / 2), "a running one by its speed"
 
 
+def test_the_last_job_is_done_by_one_alone(clock: Clock) -> None:
+    tally = Tally(same("a", "b"))
+    for job in "ab":
+        tally.count(Event("start", job))
+        tally.count(Event("step", job, 1, 100))
+    clock.now = 30.0
+    tally.count(Event("end", "a", status="finished"))
+    tally.count(Event("step", "b", 50, 100))
+    assert tally.seconds_left() == 15.0
+
+
 def test_a_job_that_began_from_a_checkpoint_is_no_measure(clock: Clock) -> None:
     tally = Tally(same("a", "b"))
     tally.count(Event("start", "a"))
