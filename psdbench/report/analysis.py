@@ -19,7 +19,7 @@ from psdbench.report.comparison import (
     holm,
     interquartile_mean,
 )
-from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result
+from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result, by_value
 from psdbench.scorers.catalogue import SCORERS, scale
 from psdbench.stats import Estimate, Scores, estimate, p_value, paired_difference, prompt_means
 
@@ -80,7 +80,7 @@ def analyse(
     """
     labels = {result.label for result in results}
     chosen = _baseline(labels, baseline)
-    methods = tuple(sorted(labels, key=lambda label: (label != chosen, label)))
+    methods = tuple(sorted(labels, key=lambda label: (label != chosen, by_value(label))))
     metrics = tuple(replace(m, valid=(valid or {}).get(m.id)) for m in _metrics(results))
     table = {(method, m.id): scores_of(results, method, m.id) for method in methods for m in metrics}
     comparisons = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -85,7 +86,7 @@ def wrapped(text: str, size: int, width: int, lines: int) -> list[str]:
     """The text in at most so many lines of `width` pixels; what does not fit ends in an ellipsis."""
     done: list[str] = []
     line = ""
-    words = text.replace("(", " (").split()
+    words = [piece for word in text.replace("(", " (").split() for piece in _pieces(word, size, width)]
     for index, word in enumerate(words):
         longer = f"{line} {word}".strip()
         if not line or _length(longer, size) <= width:
@@ -95,6 +96,17 @@ def wrapped(text: str, size: int, width: int, lines: int) -> list[str]:
         else:
             done, line = [*done, fitted(line, size, width)], word
     return [*done, fitted(line, size, width)] if line else done
+
+
+def _pieces(word: str, size: int, width: int) -> list[str]:
+    """A word, cut behind some of its `_` and `=` where it is wider than `width` pixels."""
+    pieces = [""]
+    for part in re.findall("[^_=]+[_=]*|[_=]+", word):
+        if pieces[-1] and _length(pieces[-1] + part, size) > width:
+            pieces.append(part)
+        else:
+            pieces[-1] += part
+    return pieces
 
 
 def fitted(text: str, size: int, width: int) -> str:

@@ -5,6 +5,7 @@ A report of ten thousand jobs is to fit into half a gigabyte: words that all job
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def _sharing(result: Result, protocols: dict[str, Protocol]) -> Result:
 def _in_order(results: Iterable[Result]) -> list[Result]:
     labelled = _labelled(results)
     _refuse_mixed_scorers(labelled)
-    return sorted(labelled, key=lambda r: (r.foreign, r.label, *r.key))
+    return sorted(labelled, key=lambda r: (r.foreign, by_value(r.label), *r.key))
 
 
 def _read(folder: Path) -> Result | None:
@@ -217,6 +218,13 @@ def _label(result: Result, differing: Mapping[str, list[Any]]) -> str:
         f"{name}={_short(settings.get(name, 'default'), values)}" for name, values in differing.items()
     )
     return f"{_name(result)}({shown})" if shown else _name(result)
+
+
+def by_value(label: str) -> tuple[list[Any], str]:
+    """A key that sorts labels by name and their variants by number: ``psd(λ=8)`` before ``psd(λ=32)``."""
+    parts: list[Any] = re.split(r"(?<==)([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?=[,)])", label)
+    parts[1::2] = map(float, parts[1::2])
+    return parts, label
 
 
 def _short(value: Any, among: Iterable[Any]) -> Any:

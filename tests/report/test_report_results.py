@@ -79,6 +79,15 @@ def test_names_of_variants_are_as_short_as_keeps_them_apart(
     assert labels == {f"psd(preference_scale={word})" for word in words}
 
 
+def test_variants_stand_in_the_order_of_their_values(make_run: Maker) -> None:
+    maker = make_run(methods=["sds"])
+    for scale in (32.0, 2.0, 1e-5, 8.0, -0.5):
+        maker.finished("psd", "a red cube", preference_scale=scale)
+    labels = list(dict.fromkeys(r.label for r in read_runs([maker.run])))
+    values = ("-0.5", "1e-05", "2.0", "8.0", "32.0")
+    assert labels == [*(f"psd(preference_scale={value})" for value in values), "sds"]
+
+
 def test_a_job_in_two_runs_counts_once(make_run: Maker) -> None:
     first, second = make_run("one", methods=["sds"]), make_run("two")
     assert len(read_runs([first.run, second.run])) == 12
