@@ -3,7 +3,7 @@
 #
 #   PATH=$PWD/.venv/bin:$PATH sh results/reference/methods/commands.sh results/methods
 #
-# About 25 hours of one core; the same command again continues where it was stopped.
+# About 27 hours of one core; the same command again continues where it was stopped.
 set -eu
 here=$(dirname "$0")
 out=$1
@@ -24,13 +24,28 @@ for algorithm in draft dpo ddpo; do
   psdbench finetune --algorithm $algorithm --reward hps --out "$out/lora/$algorithm"
 done
 
-# Equal steps, then equal denoiser forwards.
-set -- --config "$out/tuning/best.toml" --prompts prompts/shapes.txt --seeds 3 --reward hps
-psdbench run --methods "$unsteered,$steered" "$@" --out "$out/steps"
+# Equal steps, then equal denoiser forwards; both with SDS in the weighting that most tuned methods have, as a control.
+set -- --config "$out/tuning/best.toml" --reward hps
+table="--prompts prompts/shapes.txt --seeds 3"
+psdbench run --methods "$unsteered,$steered" "$@" $table --out "$out/steps"
 for algorithm in draft dpo ddpo; do
-  psdbench run --methods sds --prior "shapes+lora:$out/lora/$algorithm" "$@" --out "$out/steps"
+  psdbench run --methods sds --prior "shapes+lora:$out/lora/$algorithm" "$@" $table --out "$out/steps"
 done
-psdbench run --methods sds,psd,dreamdpo,rewardsds,rewardvsd --budget nfe=1200 "$@" --out "$out/forwards"
+psdbench run --methods sds --set sds.weighting=sds "$@" $table --out "$out/steps"
+psdbench run --methods sds,psd,dreamdpo,rewardsds,rewardvsd --budget nfe=1200 "$@" $table --out "$out/forwards"
+psdbench run --methods sds --set sds.weighting=sds --budget nfe=1200 "$@" $table --out "$out/forwards"
 
-psdbench report "$out/steps"
-psdbench report "$out/forwards"
+# How hard to steer: PSD and the naive gradient beyond what the tuning chose, in one weighting, on every third prompt.
+sweep="--prompts $here/every-third.txt --seeds 1 --out $out/strength"
+psdbench run --methods sds,reward_gradient --set sds.weighting=sds "$@" $sweep
+for weight in 1 3 10; do
+  psdbench run --methods reward_gradient --set reward_gradient.reward_weight=$weight "$@" $sweep
+done
+for scale in 2 8 32; do
+  psdbench run --methods psd --set psd.weighting=sds --set psd.preference_scale=$scale "$@" $sweep
+done
+
+for part in steps forwards; do
+  psdbench report "$out/$part" --baseline "sds(weighting=x0)"
+done
+psdbench report "$out/strength"
