@@ -15,7 +15,7 @@ from psdbench.report.blocks import Table, words
 from psdbench.report.results import CORRUPT, FINISHED, MAJORITY, Result, flat
 from psdbench.report.text import MISSING, count
 from psdbench.store import verified
-from psdbench.store.run import RUN, read_run
+from psdbench.store.run import RUN, read_run, told_commands
 
 VERIFY = "psdbench verify: "
 
@@ -54,15 +54,20 @@ def _command(runs: Sequence[Path], analysis: Analysis) -> str:
 
 
 def _versions(run: Path) -> list[tuple[str, Any]]:
-    """Command, versions and machine as run.json tells them; no number depends on it."""
+    """Commands, versions and machines as run.json tells them; no number depends on it."""
     try:
-        content = read_run(run)
+        told = told_commands(read_run(run))
     except CorruptResult:
         return [(RUN, "unreadable")]
-    told = {key: content[key] for key in ("versions", "machine") if isinstance(content.get(key), dict)}
-    options = content.get("options")
-    commands = [("command", _run_command(options))] if isinstance(options, dict) else []
-    return [*commands, *sorted(flat(told).items()), ("proof", f"{VERIFY}{_proof(run)}")]
+    lines = [_run_command(each["options"]) for each in told if isinstance(each.get("options"), dict)]
+    facts = dict[str, list[str]]()
+    for each in told:
+        made_by = {key: each[key] for key in ("versions", "machine") if isinstance(each.get(key), dict)}
+        for key, value in flat(made_by).items():
+            facts.setdefault(key, []).append(_text(value))
+    commands = [("command", line) for line in dict.fromkeys(lines)]
+    met = [(key, " and ".join(dict.fromkeys(values))) for key, values in sorted(facts.items())]
+    return [*commands, *met, ("proof", f"{VERIFY}{_proof(run)}")]
 
 
 def _proof(run: Path) -> str:

@@ -20,7 +20,8 @@ from psdbench.strict import build
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-RUN, JOBS, JOB, LOCK = "run.json", "jobs", "job.json", ".lock"
+RUN, JOBS, JOB, LOCK, RUN_LOCK = "run.json", "jobs", "job.json", ".lock", ".run.lock"
+EARLIER = "earlier"
 
 
 def open_run(folder: Path) -> Path:
@@ -98,20 +99,40 @@ def _protocol(text: str) -> Protocol:
 
 
 def write_run(run: Path, content: dict[str, Any]) -> None:
-    """Write run.json: configuration, versions and machine; for people, nothing is computed from it."""
-    write_record(run / RUN, content)
+    """Write run.json: the last command's configuration, versions and machine, for people; nothing is computed from it.
+
+    A folder may be filled by several commands, also at the same time: those before stay, each once, oldest first,
+    as `earlier`. What is corrupt is begun anew.
+    """
+    with claim(run.resolve(), RUN_LOCK, wait_s=60.0) as mine:  # the run itself may lie behind a link
+        if not mine:
+            raise EnvironmentProblem(f"{run / RUN_LOCK} has been held for a minute", "run the command again")
+        try:
+            before = told_commands(read_run(run))
+        except CorruptResult:
+            before = []
+        earlier = [command for command in before if command != content]
+        write_record(run / RUN, {**content, EARLIER: earlier} if earlier else content)
 
 
 def read_run(run: Path) -> dict[str, Any]:
     """What run.json tells, empty without one; CorruptResult when it is not what was written."""
     content = read_record(run / RUN, {1: lambda content: content}, unsealed=True)
-    if content is not None and "versions" not in content:
+    earlier = (content or {}).get(EARLIER, [])
+    told = isinstance(earlier, list) and all(isinstance(command, dict) for command in earlier)
+    if content is not None and ("versions" not in content or not told):
         raise corrupt(run / RUN, "it is another record")
     return content or {}
 
 
+def told_commands(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What run.json tells of each command that filled the folder, the last at the end."""
+    last = {name: value for name, value in content.items() if name != EARLIER}
+    return [*content.get(EARLIER, []), *([last] if last else [])]
+
+
 @contextmanager
-def claim(folder: Path) -> Iterator[bool]:
+def claim(folder: Path, name: str = LOCK, wait_s: float = 0.0) -> Iterator[bool]:
     """Own a job folder for the block; yields False when another process does. Locks die with their owner.
 
     The lock is flock's, hence good between machines on a file system that carries it (local ones, Lustre, GPFS,
@@ -121,7 +142,7 @@ def claim(folder: Path) -> Iterator[bool]:
 
     with atomic.explained(folder):
         atomic.make_folder(refuse_link(folder))
-    lock = FileLock(refuse_link(folder / LOCK), timeout=0)
+    lock = FileLock(refuse_link(folder / name), timeout=wait_s)
     mine = _acquire(lock, folder)
     try:
         yield mine

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from psdbench.store.run import read_run, told_commands
 from psdbench.store.table import load_table
 
 
@@ -38,6 +39,9 @@ def test_more_seeds_and_methods_only_add(program: Callable, small: list[object],
     document = json.loads(done.out)
     assert document["counts"] == {"finished": 4}
     assert sorted(job["fresh"] for job in document["jobs"]) == [False, False, True, True]
+    told = told_commands(read_run(tmp_path / "run"))
+    assert [command["options"]["seeds"] for command in told] == [1, 2]
+    assert [len(command["jobs"]) for command in told] == [2, 4]
     assert document["run"] == str(tmp_path / "run")
     assert document["exit_code"] == 0
 

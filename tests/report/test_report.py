@@ -20,6 +20,7 @@ from psdbench.config import OptimizeConfig
 from psdbench.errors import UsageError
 from psdbench.report import build_report
 from psdbench.scorers.catalogue import SCORERS
+from psdbench.store.run import write_run
 
 Maker = Callable[..., RunMaker]
 
@@ -202,6 +203,17 @@ def test_the_folder_is_complete_and_its_links_lead_somewhere(make_run: Maker) ->
     cost = list(csv.DictReader((folder / "cost.csv").open()))
     assert len(cost) == 13
     assert {row["reward_forwards"] for row in cost if row["method"] == "psd"} == {"40"}
+
+
+def test_provenance_tells_each_command_that_filled_the_folder(make_run: Maker, tmp_path: Path) -> None:
+    maker = make_run()
+    for methods, torch in ((["sds"], "2.13.0"), (["psd"], "2.14.0"), (["sds"], "2.13.0")):
+        write_run(maker.run, {"options": {"methods": methods, "workers": 2}, "versions": {"torch": torch}})
+    build_report([maker.run]).write_folder(tmp_path / "out", ("md",))
+    text = (tmp_path / "out" / "report.md").read_text().partition("## Provenance")[2]
+    commands = re.findall(r"trial: command +\| (psdbench run [^|]*?) *\|", text)
+    assert commands == [f"psdbench run --methods {method} --workers 2" for method in ("psd", "sds")]
+    assert "2.13.0 and 2.14.0" in text
 
 
 def test_the_cost_table_shows_steps_and_the_size_of_gradients(make_run: Maker, tmp_path: Path) -> None:

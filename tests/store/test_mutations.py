@@ -20,7 +20,7 @@ from psdbench.errors import CorruptResult
 from psdbench.foreign.ratings import Ratings, write_ratings
 from psdbench.scorers.declared import VERSION
 from psdbench.store.recover import recover
-from psdbench.store.run import job_folder, write_run
+from psdbench.store.run import RUN_LOCK, job_folder, write_run
 from psdbench.store.sealed import write_record
 from psdbench.store.table import read_result, read_scores
 from psdbench.validity import CONTROLS
@@ -85,7 +85,9 @@ def pristine(tmp_path: Path) -> Path:
 
 
 def files_of(run: Path) -> dict[Path, bytes]:
-    return {p.relative_to(run): p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
+    """All but the lock, which holds nothing."""
+    files = (path for path in sorted(run.rglob("*")) if path.is_file() and path.name != RUN_LOCK)
+    return {path.relative_to(run): path.read_bytes() for path in files}
 
 
 def numbers(run: Path, spec: JobSpec) -> dict[str, dict[str, object]] | None:
