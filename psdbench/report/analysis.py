@@ -19,7 +19,7 @@ from psdbench.report.comparison import (
     holm,
     interquartile_mean,
 )
-from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result, by_value
+from psdbench.report.results import ACCURACY, FINISHED, MAJORITY, Result
 from psdbench.scorers.catalogue import SCORERS, scale
 from psdbench.stats import Estimate, Scores, estimate, p_value, paired_difference, prompt_means
 
@@ -75,12 +75,13 @@ def analyse(
 ) -> Analysis:
     """Means, paired differences and values by prompt; UsageError for a baseline that is not there.
 
+    Methods stand in the order of the results, but for the baseline, which comes first.
     Without a baseline asked for, `sds` is it where there is one. `valid` says of metrics whether they ranked
     their controls as they must.
     """
-    labels = {result.label for result in results}
+    labels = dict.fromkeys(result.label for result in results)
     chosen = _baseline(labels, baseline)
-    methods = tuple(sorted(labels, key=lambda label: (label != chosen, by_value(label))))
+    methods = tuple(sorted(labels, key=lambda label: label != chosen))
     metrics = tuple(replace(m, valid=(valid or {}).get(m.id)) for m in _metrics(results))
     table = {(method, m.id): scores_of(results, method, m.id) for method in methods for m in metrics}
     comparisons = {

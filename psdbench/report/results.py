@@ -5,7 +5,6 @@ A report of ten thousand jobs is to fit into half a gigabyte: words that all job
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,9 +125,25 @@ def _sharing(result: Result, protocols: dict[str, Protocol]) -> Result:
 
 
 def _in_order(results: Iterable[Result]) -> list[Result]:
-    labelled = _labelled(results)
+    """Results with their labels, sorted; variants of a method stand in the order of their values."""
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for result in (results := list(results)):
+        settings.setdefault(_name(result), []).append(_settings(result.spec))
+    differing = {method: _differences(each) for method, each in settings.items()}
+
+    def place(result: Result) -> tuple[Any, ...]:
+        own, name = _settings(result.spec), _name(result)
+        return result.foreign, name, [_rank(own.get(key)) for key in differing[name]], *result.key
+
+    labelled = [replace(r, label=_label(r, differing[_name(r)])) for r in sorted(results, key=place)]
     _refuse_mixed_scorers(labelled)
-    return sorted(labelled, key=lambda r: (r.foreign, by_value(r.label), *r.key))
+    return labelled
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """A key by which numbers are sorted by their size, before everything else."""
+    number = isinstance(value, int | float)
+    return not number, float(value) if number else 0.0, str(value)
 
 
 def _read(folder: Path) -> Result | None:
@@ -193,15 +208,6 @@ def _verified(folder: Path, name: str, manifest: Manifest) -> dict[str, Any]:
     return (read_json(folder / name) or {}) if name in manifest.files else {}
 
 
-def _labelled(results: Iterable[Result]) -> list[Result]:
-    """Results with the name of their method, and with the settings in which its variants differ."""
-    variants: dict[str, list[dict[str, Any]]] = {}
-    for result in (results := list(results)):
-        variants.setdefault(_name(result), []).append(_settings(result.spec))
-    differing = {method: _differences(settings) for method, settings in variants.items()}
-    return [replace(r, label=_label(r, differing[_name(r)])) for r in results]
-
-
 def _name(result: Result) -> str:
     return f"{result.spec.label}{ELSEWHERE}" if result.foreign else result.spec.label
 
@@ -218,13 +224,6 @@ def _label(result: Result, differing: Mapping[str, list[Any]]) -> str:
         f"{name}={_short(settings.get(name, 'default'), values)}" for name, values in differing.items()
     )
     return f"{_name(result)}({shown})" if shown else _name(result)
-
-
-def by_value(label: str) -> tuple[list[Any], str]:
-    """A key that sorts labels by name and their variants by number: ``psd(λ=8)`` before ``psd(λ=32)``."""
-    parts: list[Any] = re.split(r"(?<==)([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?=[,)])", label)
-    parts[1::2] = map(float, parts[1::2])
-    return parts, label
 
 
 def _short(value: Any, among: Iterable[Any]) -> Any:

@@ -120,7 +120,7 @@ def test_renders_made_elsewhere_stand_beside_ours_and_are_marked(
 ) -> None:
     run = make_run().run
     report = build_report([run, rated_run])
-    assert report.analysis.methods == ("sds", "magic3d‡", "one2345++‡", "psd", "sjc‡")
+    assert report.analysis.methods == ("sds", "psd", "magic3d‡", "one2345++‡", "sjc‡")
     assert report.analysis.baseline == "sds"
     text = report.text("md")
     assert "‡ optimizer not shared" in text
