@@ -30,6 +30,7 @@ def test_run_continues_and_repeats_nothing(program: Callable, small: list[object
     assert "2 of 2 jobs were finished before" in again.err
     assert "started" not in again.err
     assert load_table(tmp_path / "run").equals(table)
+    assert len(told_commands(read_run(tmp_path / "run"))) == 1
 
 
 def test_more_seeds_and_methods_only_add(program: Callable, small: list[object], tmp_path: Path) -> None:
