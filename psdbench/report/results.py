@@ -125,19 +125,25 @@ def _sharing(result: Result, protocols: dict[str, Protocol]) -> Result:
 
 
 def _in_order(results: Iterable[Result]) -> list[Result]:
-    """Results with their labels, sorted; variants of a method stand in the order of their values."""
-    settings: dict[str, list[dict[str, Any]]] = {}
-    for result in (results := list(results)):
-        settings.setdefault(_name(result), []).append(_settings(result.spec))
-    differing = {method: _differences(each) for method, each in settings.items()}
-
-    def place(result: Result) -> tuple[Any, ...]:
-        own, name = _settings(result.spec), _name(result)
-        return result.foreign, name, [_rank(own.get(key)) for key in differing[name]], *result.key
-
-    labelled = [replace(r, label=_label(r, differing[_name(r)])) for r in sorted(results, key=place)]
+    """Results with their labels, by method, prompt and seed; renders made elsewhere come last."""
+    methods: dict[tuple[bool, str], list[Result]] = {}
+    for result in results:
+        methods.setdefault((result.foreign, _name(result)), []).append(result)
+    labelled = [result for key in sorted(methods) for result in _variants(key[1], methods[key])]
     _refuse_mixed_scorers(labelled)
     return labelled
+
+
+def _variants(name: str, results: Sequence[Result]) -> list[Result]:
+    """Results of one method, labelled by the settings in which they differ, in the order of these settings' values."""
+    settings = [_settings(result.spec) for result in results]
+    differing = _differences(settings)
+    placed = [
+        ([_rank(own.get(key)) for key in differing], result.key, _label(name, own, differing), result)
+        for result, own in zip(results, settings, strict=True)
+    ]
+    placed.sort(key=lambda each: each[:2])
+    return [replace(result, label=label) for _, _, label, result in placed]
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:
@@ -218,12 +224,11 @@ def _settings(spec: JobSpec) -> dict[str, Any]:
     return {**spec.params, **{name: shown(ref.sha256) for name, ref in sources.items() if ref}}
 
 
-def _label(result: Result, differing: Mapping[str, list[Any]]) -> str:
-    settings = _settings(result.spec)
+def _label(name: str, settings: Mapping[str, Any], differing: Mapping[str, list[Any]]) -> str:
     shown = ", ".join(
-        f"{name}={_short(settings.get(name, 'default'), values)}" for name, values in differing.items()
+        f"{key}={_short(settings.get(key, 'default'), values)}" for key, values in differing.items()
     )
-    return f"{_name(result)}({shown})" if shown else _name(result)
+    return f"{name}({shown})" if shown else name
 
 
 def _short(value: Any, among: Iterable[Any]) -> Any:

@@ -118,11 +118,13 @@ def write_run(run: Path, content: dict[str, Any]) -> None:
 def read_run(run: Path) -> dict[str, Any]:
     """What run.json tells, empty without one; CorruptResult when it is not what was written."""
     content = read_record(run / RUN, {1: lambda content: content}, unsealed=True)
-    earlier = (content or {}).get(EARLIER, [])
+    if content is None:
+        return {}
+    earlier = content.get(EARLIER, [])
     told = isinstance(earlier, list) and all(isinstance(command, dict) for command in earlier)
-    if content is not None and ("versions" not in content or not told):
+    if "versions" not in content or not told:
         raise corrupt(run / RUN, "it is another record")
-    return content or {}
+    return content
 
 
 def told_commands(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -133,8 +135,9 @@ def told_commands(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 @contextmanager
 def claim(folder: Path, name: str = LOCK, wait_s: float = 0.0) -> Iterator[bool]:
-    """Own a job folder for the block; yields False when another process does. Locks die with their owner.
+    """Own a folder for the block, or the file in it that lock `name` stands for; locks die with their owner.
 
+    Yields False when another process owns it and still does after `wait_s` seconds.
     The lock is flock's, hence good between machines on a file system that carries it (local ones, Lustre, GPFS,
     NFS from version 4 on); EnvironmentProblem where it does not.
     """
