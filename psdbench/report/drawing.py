@@ -86,15 +86,19 @@ def wrapped(text: str, size: int, width: int, lines: int) -> list[str]:
     """The text in at most so many lines of `width` pixels; what does not fit ends in an ellipsis."""
     done: list[str] = []
     line = ""
-    words = [piece for word in text.replace("(", " (").split() for piece in _pieces(word, size, width)]
-    for index, word in enumerate(words):
-        longer = f"{line} {word}".strip()
+    pieces = [
+        " " * (not index) + piece
+        for word in text.replace("(", " (").split()
+        for index, piece in enumerate(_pieces(word, size, width))
+    ]
+    for index, piece in enumerate(pieces):
+        longer = f"{line}{piece}".strip()
         if not line or _length(longer, size) <= width:
             line = longer
         elif len(done) == lines - 1:
-            return [*done, fitted(" ".join([line, *words[index:]]), size, width)]
+            return [*done, fitted(line + "".join(pieces[index:]), size, width)]
         else:
-            done, line = [*done, fitted(line, size, width)], word
+            done, line = [*done, fitted(line, size, width)], piece.strip()
     return [*done, fitted(line, size, width)] if line else done
 
 

@@ -39,6 +39,7 @@ def test_text_fits(text: str) -> None:
 def test_long_words_are_cut_where_they_have_joints() -> None:
     assert wrapped("psd(preference_scale=32.0)", 17, 128, 4) == ["psd", "(preference_", "scale=32.0)"]
     assert wrapped("sds(weighting=sds)", 17, 128, 4) == ["sds", "(weighting=sds)"]
+    assert wrapped("psd(preference_scale=32.0)", 17, 128, 2) == ["psd", "(preference_sc…"]
 
 
 def test_pictures_stand_in_their_places() -> None:
