@@ -84,13 +84,12 @@ def _draw_cell(
 
 def wrapped(text: str, size: int, width: int, lines: int) -> list[str]:
     """The text in at most so many lines of `width` pixels; what does not fit ends in an ellipsis."""
+    pieces: list[str] = []
+    for word in text.replace("(", " (").split():
+        first, *rest = _pieces(word, size, width)
+        pieces += [f" {first}", *rest]
     done: list[str] = []
     line = ""
-    pieces = [
-        " " * (not index) + piece
-        for word in text.replace("(", " (").split()
-        for index, piece in enumerate(_pieces(word, size, width))
-    ]
     for index, piece in enumerate(pieces):
         longer = f"{line}{piece}".strip()
         if not line or _length(longer, size) <= width:
