@@ -74,6 +74,13 @@ class Calls:
     denoised_with_graph: int = 0
     decoded: int = 0
     decoded_with_graph: int = 0
+    own_scores: int = 0
+    """scores that it trains on the prior's network, which then serves no other job beside it"""
+
+
+def lockstep_jobs(spec: JobSpec, pack: int) -> int:
+    """Jobs like this one that a worker optimises at once where packs are this large."""
+    return 1 if pack > 1 and largest_calls(spec).own_scores else pack
 
 
 def predict(spec: JobSpec, metrics: Sequence[str] = (), pack: int = 1) -> dict[str, float]:

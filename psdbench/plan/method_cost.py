@@ -29,6 +29,8 @@ PROMPT = "a red cube"
 """no prompt changes what a step costs"""
 PASSES = ("denoiser_forwards", "denoiser_backwards", "decodes", "reward_forwards", "reward_backwards")
 """what is counted; the one encoding of a view is the optimizer's own"""
+LARGEST = ("denoised", "denoised_with_graph", "decoded", "decoded_with_graph", "own_scores")
+"""what decides on memory: images per view of the largest call of a kind, and scores trained on the prior"""
 
 
 class _Score(GaussianScore):
@@ -47,8 +49,8 @@ class _Prior(GaussianPrior):
 
     def __init__(self) -> None:
         super().__init__({"": torch.zeros(3, SIZE, SIZE)}, std=0.5)
-        self.largest = {"denoised": 0, "denoised_with_graph": 0, "decoded": 0, "decoded_with_graph": 0}
-        """images of the largest call of a kind so far"""
+        self.largest = dict.fromkeys(LARGEST, 0)
+        """so far"""
 
     def note(self, kind: str, images: int, graph: bool) -> None:
         """Remember how large a call was."""
@@ -70,6 +72,7 @@ class _Prior(GaussianPrior):
         return greys[:, None, None].expand(-1, 1, 3 * SIZE * SIZE)
 
     def tunable_score(self, rank: int, learning_rate: float, streams: Streams) -> GaussianScore:
+        self.largest["own_scores"] += 1
         return _Score(self)
 
 
@@ -95,7 +98,7 @@ def cost_per_view(method: Method) -> dict[str, float]:
 
 
 def largest_batches(method: Method) -> dict[str, int]:
-    """Images per view of the largest calls that a method makes: `denoised`, `decoded`, each `_with_graph` or not."""
+    """What decides on the memory of a method, by the names in LARGEST."""
     return _tried(method).largest
 
 

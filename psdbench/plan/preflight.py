@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from psdbench.errors import EnvironmentProblem
 from psdbench.launch.options import parse_memory
 from psdbench.launch.threads import default_workers, max_workers, physical_mb
 from psdbench.plan.forecast import measured_peaks, unfinished
-from psdbench.plan.memory import PROCESS_MB, predict
+from psdbench.plan.memory import PROCESS_MB, lockstep_jobs, predict
 
 if TYPE_CHECKING:
     from psdbench.config import JobSpec
@@ -87,19 +88,21 @@ def look_for_room(plan: Plan, settings: RunConfig) -> Room:
         method=spec.method,
         parts=parts,
         chosen_workers=settings.workers is not None,
-        remedies=tuple(remedies(spec, workers, settings.pack)),
+        remedies=tuple(remedies(spec, workers, lockstep_jobs(spec, settings.pack))),
     )
 
 
 def needed(jobs: Sequence[JobSpec], plan: Plan, pack: int) -> tuple[float, JobSpec, dict[str, float]]:
-    """The most MB that `pack` of these jobs need in lockstep, which job it is, and the parts of a prediction."""
-    measured, device = measured_peaks(plan.jobs, plan.out, pack), plan.protocol.device
+    """The most MB that a worker needs for a pack of these jobs, for which job, and the parts of a prediction."""
+    device, peaks = plan.protocol.device, cache(partial(measured_peaks, plan.jobs, plan.out))
     outside = (
         PROCESS_MB[device] if device == "cuda" else 0.0
     )  # torch counts only what it has allocated itself
     found = []
     for spec in {spec.method: spec for spec in jobs}.values():
-        parts = {} if spec.method in measured else predict(spec, plan.metrics, pack)
+        together = lockstep_jobs(spec, pack)
+        measured = peaks(together)
+        parts = {} if spec.method in measured else predict(spec, plan.metrics, together)
         found.append((sum(parts.values()) or measured[spec.method] + outside, spec, parts))
     return max(found, key=lambda each: each[0])
 
@@ -113,12 +116,12 @@ def there_mb(device: str) -> float:
     return physical_mb()
 
 
-def remedies(spec: JobSpec, workers: int, pack: int) -> list[str]:
+def remedies(spec: JobSpec, workers: int, together: int) -> list[str]:
     """What would need less, as far as it is not chosen already."""
     optimize, ways = spec.protocol.optimize, []
     if workers > 1:
         ways.append("fewer --workers")
-    if pack > 1:
+    if together > 1:
         ways.append("a smaller --pack")
     if optimize.views > 1:
         ways.append("fewer views (--set optimize.views=1)")

@@ -80,6 +80,18 @@ def test_finished_jobs_know_better(sd_folder: Path, tmp_path: Path) -> None:
     after.check()
 
 
+def test_packs_do_not_add_up_what_runs_alone(sd_folder: Path, tmp_path: Path) -> None:
+    """VSD trains on the prior, so its jobs leave their pack; what one has measured alone holds for packs too."""
+    for method, more in (("sds", True), ("vsd", False)):
+        plan, settings = planned(sd_folder, tmp_path, methods=[method], out=str(tmp_path / method))
+        one, four = look_for_room(plan, settings), look_for_room(plan, replace(settings, pack=4))
+        assert (four.worker_mb > one.worker_mb) is more
+        assert ("a smaller --pack" in four.remedies) is more
+        cost = {"seconds": 1.0, "steps": 1, "peak_memory_mb": 5000.0, "pack": 1}
+        atomic.write_json(job_folder(plan.out, plan.jobs[0]) / "cost.json", cost)
+        assert bool(look_for_room(plan, replace(settings, pack=4)).parts) is more
+
+
 def test_workers_share_the_memory(sd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psdbench.launch.threads.cores", lambda: 4)
     plan, settings = planned(sd_folder, tmp_path, seeds=4)

@@ -17,7 +17,7 @@ from psdbench import registry
 from psdbench.config import JobSpec, OptimizeConfig, Protocol
 from psdbench.job.stages import peak_memory_mb
 from psdbench.plan import resolve_params
-from psdbench.plan.memory import header_elements, largest_calls, predict, prior_bytes
+from psdbench.plan.memory import header_elements, largest_calls, lockstep_jobs, predict, prior_bytes
 
 FACTOR = 1.5
 """within which predictions are to lie of what is measured"""
@@ -130,6 +130,13 @@ def test_the_largest_calls_are_those_of_the_algorithms() -> None:
     assert of("vsd") == (2, 1, 0, 0)
     assert of("psd") == (4, 0, 2, 0)
     assert of("psd", negative="refl") == (4, 1, 2, 1)
+
+
+def test_jobs_in_lockstep_need_more_but_those_that_train_on_the_prior_run_alone() -> None:
+    shared, alone = make_spec("shapes", "voxels", "sds"), make_spec("shapes", "voxels", "vsd")
+    assert [lockstep_jobs(spec, 4) for spec in (shared, alone)] == [4, 1]
+    assert lockstep_jobs(shared, 1) == 1
+    assert sum(predict(shared, pack=4).values()) > total(shared)
 
 
 def test_weights_are_counted_from_headers(sd_folder: Path) -> None:
