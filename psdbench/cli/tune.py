@@ -68,6 +68,7 @@ def tune(
     device: o.Device = None,
     dtype: o.Dtype = None,
     workers: o.Workers = None,
+    pack: o.Pack = None,
     memory: o.Memory = None,
     launcher: o.Launcher = None,
     slurm: o.Slurm = None,

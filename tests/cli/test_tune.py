@@ -68,6 +68,15 @@ def test_the_same_command_repeats_nothing_and_more_trials_add(
     assert more["methods"]["sds"]["trials"][:2] == json.loads(before)["methods"]["sds"]["trials"]
 
 
+def test_the_jobs_of_a_round_can_be_packed(program: Callable, trial: list[object], tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    trial[trial.index("--seeds") + 1] = 2
+    done = program("tune", *trial, "--pack", 2)
+    assert done.code == 0, done.err
+    costs = list((tmp_path / "tuned" / "jobs").glob("*/cost.json"))
+    assert [json.loads(file.read_text())["pack"] for file in costs] == [2] * 4
+
+
 def test_when_no_trial_has_a_value_some_have_failed(
     program: Callable, trial: list[object], tmp_path: Path
 ) -> None:
