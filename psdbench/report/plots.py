@@ -27,6 +27,8 @@ PALETTE = ("#3a7ca5", "#d1495b", "#2a9d8f", "#e07a1f", "#8e6bbf", "#7a8b2a", "#c
 POINTS = "os^Dvph*"
 """colour and marker by method, in turn"""
 COLOURS = {"trained on": "#d1495b", "held out": "#3a7ca5", "truth": "#2a9d8f", "front": "#d1495b"}
+LETTER = 0.08
+"""width of a letter of a label, inches"""
 MARKERS = {"trained on": "D", "held out": "o", "truth": "*"}
 
 
@@ -45,15 +47,18 @@ def gains_plot(gains: Sequence[Gain], prefix: str = "") -> Plot | None:
     shown = [gain for gain in gains if gain.value.mean is not None]
     if not shown:
         return None
-    figure, axes = _figure(6.0, 0.5 + 0.28 * len(shown) + 0.5)
+    labels = [f"{gain.method}: {gain.metric}" for gain in shown]
+    width = max(6.0, 3.0 + LETTER * max(map(len, labels)))
+    figure, axes = _figure(width, 0.5 + 0.28 * len(shown) + 0.5)
     for row, gain in enumerate(shown):
         _point(axes, gain.value, row, COLOURS[gain.kind], MARKERS[gain.kind])
     axes.axvline(0, color=INK, linewidth=0.8)
     for row in (i for i in range(1, len(shown)) if shown[i].method != shown[i - 1].method):
         axes.axhline(row - 0.5, color=INK, linewidth=0.4, alpha=0.4)
-    axes.set_yticks(range(len(shown)), [f"{g.method}: {g.metric}" for g in shown])
+    axes.set_yticks(range(len(shown)), labels)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("paired gain, standard deviations between prompts")
+    # of the whole figure: beside long names the axes are narrower than it
+    figure.supxlabel("paired gain, standard deviations between prompts", fontsize="medium", color=INK)
     for kind in dict.fromkeys(gain.kind for gain in shown):
         axes.plot([], [], MARKERS[kind], color=COLOURS[kind], label=kind)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, labelcolor=INK)
