@@ -127,7 +127,7 @@ def largest_calls(spec: JobSpec) -> Calls:
 
     try:
         method = registry.planned_method(spec.method, spec.plugin)(**spec.params)
-        return Calls(**largest_batches(method))
+        return largest_batches(method)
     except Exception:  # a method from outside may want what a closed-form prior does not have
         return Calls()
 

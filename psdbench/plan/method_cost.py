@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from psdbench.camera_config import CameraConfig
 from psdbench.cameras import Cameras, sample_cameras
 from psdbench.config import OptimizeConfig
 from psdbench.guidance import Method, Setting, Step, TextEmbeddings
+from psdbench.plan.memory import Calls
 from psdbench.priors.gaussian import GaussianPrior, GaussianScore
 from psdbench.schedules import TimestepSchedule
 from psdbench.streams import Streams
@@ -29,8 +31,6 @@ PROMPT = "a red cube"
 """no prompt changes what a step costs"""
 PASSES = ("denoiser_forwards", "denoiser_backwards", "decodes", "reward_forwards", "reward_backwards")
 """what is counted; the one encoding of a view is the optimizer's own"""
-LARGEST = ("denoised", "denoised_with_graph", "decoded", "decoded_with_graph", "own_scores")
-"""what decides on memory: images per view of the largest call of a kind, and scores trained on the prior"""
 
 
 class _Score(GaussianScore):
@@ -49,7 +49,7 @@ class _Prior(GaussianPrior):
 
     def __init__(self) -> None:
         super().__init__({"": torch.zeros(3, SIZE, SIZE)}, std=0.5)
-        self.largest = dict.fromkeys(LARGEST, 0)
+        self.largest = {field.name: 0 for field in fields(Calls)}
         """so far"""
 
     def note(self, kind: str, images: int, graph: bool) -> None:
@@ -97,9 +97,9 @@ def cost_per_view(method: Method) -> dict[str, float]:
     return {name: getattr(counters, name) / STEPS for name in PASSES}
 
 
-def largest_batches(method: Method) -> dict[str, int]:
-    """What decides on the memory of a method, by the names in LARGEST."""
-    return _tried(method).largest
+def largest_batches(method: Method) -> Calls:
+    """The largest calls that a method makes, in images per view."""
+    return Calls(**_tried(method).largest)
 
 
 def _tried(method: Method) -> _Prior:

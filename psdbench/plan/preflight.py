@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from psdbench.errors import EnvironmentProblem
@@ -94,16 +93,17 @@ def look_for_room(plan: Plan, settings: RunConfig) -> Room:
 
 def needed(jobs: Sequence[JobSpec], plan: Plan, pack: int) -> tuple[float, JobSpec, dict[str, float]]:
     """The most MB that a worker needs for a pack of these jobs, for which job, and the parts of a prediction."""
-    device, peaks = plan.protocol.device, cache(partial(measured_peaks, plan.jobs, plan.out))
+    device = plan.protocol.device
+    measured = {count: measured_peaks(plan.jobs, plan.out, count) for count in {1, pack}}
     outside = (
         PROCESS_MB[device] if device == "cuda" else 0.0
     )  # torch counts only what it has allocated itself
     found = []
     for spec in {spec.method: spec for spec in jobs}.values():
         together = lockstep_jobs(spec, pack)
-        measured = peaks(together)
-        parts = {} if spec.method in measured else predict(spec, plan.metrics, together)
-        found.append((sum(parts.values()) or measured[spec.method] + outside, spec, parts))
+        peaks = measured[together]
+        parts = {} if spec.method in peaks else predict(spec, plan.metrics, together)
+        found.append((sum(parts.values()) or peaks[spec.method] + outside, spec, parts))
     return max(found, key=lambda each: each[0])
 
 

@@ -27,9 +27,9 @@ PALETTE = ("#3a7ca5", "#d1495b", "#2a9d8f", "#e07a1f", "#8e6bbf", "#7a8b2a", "#c
 POINTS = "os^Dvph*"
 """colour and marker by method, in turn"""
 COLOURS = {"trained on": "#d1495b", "held out": "#3a7ca5", "truth": "#2a9d8f", "front": "#d1495b"}
+MARKERS = {"trained on": "D", "held out": "o", "truth": "*"}
 LETTER = 0.08
 """width of a letter of a label, inches"""
-MARKERS = {"trained on": "D", "held out": "o", "truth": "*"}
 
 
 @dataclass(frozen=True)
